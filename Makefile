@@ -1,0 +1,45 @@
+# `make book` builds the site, `make test` runs everything that CI runs; both make .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Small matrix products run many times slower when two BLAS threads share a busy core.
+export OPENBLAS_NUM_THREADS := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+BUILD := $(BIN)/jupyter-book build . -W -n --keep-going
+
+.PHONY: book test serve refresh lint lock clean
+
+book: $(VENV)/.ready
+	$(BUILD)
+	@echo "Open _build/html/index.html, or run 'make serve'."
+
+test: book
+	tools/browser.sh
+	$(BIN)/pytest -n 2 --dist loadscope
+	$(BIN)/pytest --nbval --nbval-current-env -n 2 --dist loadscope book
+
+serve: book
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+refresh: $(VENV)/.ready
+	$(BIN)/python tools/refresh.py
+	$(BIN)/python tools/picture.py
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+lock: $(VENV)/.ready
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --no-header --no-emit-package vilogit \
+	    requirements.txt pyproject.toml --extra test -o requirements.lock
+
+clean:
+	rm -rf _build $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@

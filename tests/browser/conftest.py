@@ -1,0 +1,79 @@
+"""A headless Chromium on the built site, served from this machine."""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+SITE = Path(__file__).parents[2] / "_build" / "html"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+class _Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address():
+    """The site's address on this machine."""
+    if not (SITE / "index.html").exists():
+        pytest.fail("no site in _build/html: run 'make book' first")
+    handler = functools.partial(_Silent, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, Debian's or the runner's own."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        missing = f"no browser found (looked for {', '.join(NAMES)})"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page of the site; returns it with what it logged and asked for."""
+    contexts = []
+
+    def visit(name, width=1280, scheme="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.faults, page.requested = [], []
+        page.on(
+            "console",
+            lambda m: page.faults.append(f"console: {m.text}") if m.type == "error" else None,
+        )
+        page.on("pageerror", lambda error: page.faults.append(f"exception: {error}"))
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.on(
+            "response",
+            lambda r: page.faults.append(f"{r.status}: {r.url}") if r.status >= 400 else None,
+        )
+        page.goto(f"{address}/{name}", wait_until="load")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()

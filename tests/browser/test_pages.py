@@ -1,0 +1,131 @@
+"""Every page of the built site, as a reader meets it."""
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from conftest import SITE
+
+PAGES = sorted(str(p.relative_to(SITE)) for p in SITE.glob("book/*.html"))
+WITH_SLIDERS = [p for p in PAGES if "application/vnd.jupyter.widget-view" in (SITE / p).read_text()]
+LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+
+
+def test_the_site_was_built():
+    assert len(PAGES) >= 9 and len(WITH_SLIDERS) >= 4
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole(visit, name, width, scheme):
+    page = visit(name, width, scheme)
+    if name in WITH_SLIDERS:
+        page.wait_for_selector(".jupyter-widgets")
+    page.wait_for_load_state("networkidle")
+    assert page.faults == []
+    hosts = {urlsplit(url).netloc for url in page.requested if not url.startswith("data:")}
+    assert hosts == {urlsplit(page.url).netloc}
+    assert page.locator("mjx-merror").count() == 0
+    assert page.locator("div.math, span.math").count() == page.locator(
+        "div.math:has(mjx-container), span.math:has(mjx-container)"
+    ).count(), "mathematics that was not typeset"
+    prose = page.locator("article").inner_text()
+    assert not re.search(r"\$\$|\\begin\{|\\frac", re.sub(r"(?s)```.*?```", "", prose))
+    across = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert across <= 0, f"{across} px too wide"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_picture_is_loaded_and_has_a_text(visit, name):
+    page = visit(name)
+    page.wait_for_load_state("networkidle")
+    for picture in page.locator("img").all():
+        source = picture.get_attribute("src")[:80]
+        assert picture.get_attribute("alt") is not None, f"no alt text: {source}"
+        picture.evaluate("i => { i.loading = 'eager'; return i.decode().catch(() => 0); }")
+        assert picture.evaluate("i => i.naturalWidth") > 0, f"not loaded: {source}"
+    for picture in page.locator("article .cell_output img").all():
+        assert len(picture.get_attribute("alt")) > 20, picture.get_attribute("src")[:80]
+
+
+class _Links(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.anchors = [], {"", "top"}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes.get("id"), attributes.get("name")}
+        for key in ("href", "src"):
+            if attributes.get(key) and not attributes[key].startswith(("data:", "javascript:")):
+                self.links.append(attributes[key])
+
+
+@pytest.mark.parametrize("name", ["index.html", *PAGES])
+def test_every_link_inside_the_site_resolves(name):
+    parsed = {}
+    for link in _Links((SITE / name).read_text()).links:
+        target = urlsplit(urljoin(f"site://host/{name}", link))
+        if target.scheme != "site":
+            assert target.scheme in ("https", "mailto"), link
+            continue
+        path = SITE / unquote(target.path).lstrip("/")
+        assert path.exists(), f"{link} leads nowhere"
+        if target.fragment and path.suffix == ".html":
+            parsed.setdefault(path, _Links(path.read_text()))
+            assert unquote(target.fragment) in parsed[path].anchors, f"{link}: no such anchor"
+
+
+def frames(page):
+    """What each flip book of a page shows now."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('.widget-subarea')].map(area =>
+            [...area.querySelectorAll('img')].filter(i => i.offsetParent).map(i => i.alt).join())"""
+    )
+
+
+@pytest.mark.parametrize("name", WITH_SLIDERS)
+def test_sliders_move_their_picture_with_the_keyboard_alone(visit, name):
+    page = visit(name)
+    page.wait_for_selector(".noUi-handle")
+    page.wait_for_function("document.querySelectorAll('.widget-subarea img').length > 0")
+    books = page.locator(".widget-subarea")
+    for k in range(books.count()):
+        start = frames(page)[k]
+        first = books.nth(k).locator("img").first.get_attribute("alt")
+        assert start == first, "a flip book starts at its first frame"
+        handle = books.nth(k).locator(".noUi-handle")
+        handle.focus()
+        page.keyboard.press("ArrowRight")
+        second = frames(page)[k]
+        assert second != start, "the right arrow key left the picture as it was"
+        page.keyboard.press("ArrowLeft")
+        assert frames(page)[k] == start, "the left arrow key did not lead back"
+
+        box = books.nth(k).locator(".noUi-base").bounding_box()
+        handle.scroll_into_view_if_needed()
+        box = books.nth(k).locator(".noUi-base").bounding_box()
+        knob = handle.bounding_box()
+        page.mouse.move(knob["x"] + knob["width"] / 2, knob["y"] + knob["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"], knob["y"] + knob["height"] / 2, steps=5)
+        page.mouse.up()
+        last = books.nth(k).locator("img").last.get_attribute("alt")
+        assert frames(page)[k] == last, "dragging to the end did not show the last frame"
+        handle.focus()
+        page.keyboard.press("Home")
+        assert frames(page)[k] == start
+
+        play = books.nth(k).locator(".widget-play button").first
+        play.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_function(
+            """([k, alt]) => { const area = document.querySelectorAll('.widget-subarea')[k];
+                return [...area.querySelectorAll('img')].some(i => i.offsetParent && i.alt != alt)
+            }""",
+            arg=[k, start],
+            timeout=10_000,
+        )
+        page.keyboard.press("Enter")

@@ -1,0 +1,164 @@
+"""Guards on the notebooks: every claim is checked, every output is stored."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+LABEL = re.compile(r"\$\$\s*\(((?:eq|def)-[\w-]+)\)|:label:\s*((?:eq|def)-[\w-]+)")
+DISPLAYED = re.compile(r"\$\$.+?\$\$[ \t]*(\([\w-]+\))?", re.DOTALL)
+ASSERTION = re.compile(r"^\s*(assert |np\.testing\.assert_|with pytest\.raises)", re.MULTILINE)
+
+
+def cells(path, kind):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        {**cell, "text": "".join(cell["source"])}
+        for cell in notebook["cells"]
+        if cell["cell_type"] == kind
+    ]
+
+
+def labels(path):
+    text = "\n".join(cell["text"] for cell in cells(path, "markdown"))
+    return [first or second for first, second in LABEL.findall(text)]
+
+
+def faults(path):
+    """What is wrong with the claims of a chapter, one line each."""
+    named = labels(path)
+    found = [f"label {name} is defined twice" for name in set(named) if named.count(name) > 1]
+    checked = set()
+    for cell in cells(path, "code"):
+        first, *rest = cell["text"].split("\n")
+        if not first.startswith("# checks:"):
+            continue
+        names = [name.strip() for name in first.removeprefix("# checks:").split(",")]
+        found += [f"check names {name}, which is no claim here" for name in names
+                  if name not in named or not name.startswith("eq-")]  # fmt: skip
+        if not ASSERTION.search("\n".join(rest)):
+            found.append(f"check of {', '.join(names)} asserts nothing")
+        checked |= set(names)
+    claims = {name for name in named if name.startswith("eq-")}
+    return found + [f"claim {name} has no check" for name in sorted(claims - checked)]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_claim_is_checked(path):
+    assert faults(path) == []
+    assert labels(path), "a chapter without a labelled equation"
+
+
+def test_part_one_checks_forty_claims():
+    claims = [name for path in CHAPTERS[:3] for name in labels(path) if name.startswith("eq-")]
+    assert len(claims) >= 40
+
+
+def test_labels_are_unique_in_the_book():
+    every = [name for path in CHAPTERS for name in labels(path)]
+    assert len(every) == len(set(every))
+
+
+@pytest.mark.parametrize(
+    ("cells", "fault"),
+    [
+        (["md:$$a = b$$ (eq-a)"], "claim eq-a has no check"),
+        (["md:$$a = b$$ (eq-a)", "code:# checks: eq-a\na == b"], "check of eq-a asserts nothing"),
+        (
+            ["md:$$a = b$$ (eq-a)", "code:# checks: eq-a, eq-b\nassert a == b"],
+            "check names eq-b, which is no claim here",
+        ),
+        (
+            ["md:$$a = b$$ (def-a)", "code:# checks: def-a\nassert a == b"],
+            "check names def-a, which is no claim here",
+        ),
+        (["md:$$a$$ (def-a)", "md:$$b$$ (def-a)"], "label def-a is defined twice"),
+    ],
+)
+def test_the_guard_sees(tmp_path, cells, fault):
+    kinds = {"md": "markdown", "code": "code"}
+    notebook = {"cells": [{"cell_type": kinds[c.split(":")[0]],
+                           "source": c.split(":", 1)[1].splitlines(True)} for c in cells]}  # fmt: skip
+    path = tmp_path / "chapter.ipynb"
+    path.write_text(json.dumps(notebook))
+    assert fault in faults(path)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_code_cell_was_run_and_stored_as_text_alone(path):
+    printed = 0
+    for cell in cells(path, "code"):
+        assert cell["execution_count"] is not None, "never run: nbval would compare nothing"
+        for output in cell["outputs"]:
+            printed += 1
+            kinds = set(output.get("data", {}))
+            assert kinds <= {"text/plain", "application/papermill.record/text/plain"}
+    assert printed, "no stored output: nbval would compare nothing"
+    assert path.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_has_what_the_reader_expects(path):
+    text = "\n".join(cell["text"] for cell in cells(path, "markdown"))
+    exercises = re.findall(r"^`{3,}\{exercise\}.*\n:label: (\S+)", text, re.MULTILINE)
+    solutions = re.findall(r"^`{3,}\{solution-start\} (\S+)\n:class: dropdown", text, re.MULTILINE)
+    assert len(exercises) >= 3
+    assert sorted(exercises) == sorted(solutions)
+    assert text.count("{solution-end}") == len(solutions)
+    assert "In this chapter" in text and "What to remember" in text and "## References" in text
+    code = "\n".join(cell["text"] for cell in cells(path, "code"))
+    assert "flipbook(" in code and "interact(" in code
+    # An exercise's solution is executed: code stands between its start and its end.
+    open_solution, executed = None, set()
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and open_solution and ASSERTION.search(source):
+            executed.add(open_solution)
+        for start, end in re.findall(r"\{solution-start\} (\S+)|(\{solution-end\})", source):
+            open_solution = None if end else start
+    assert executed == set(solutions)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_figure_has_a_text(path):
+    for cell in cells(path, "code"):
+        if "plt.show()" in cell["text"] and "remove-cell" not in cell["metadata"].get("tags", []):
+            alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) > 20, cell["text"][:80]
+
+
+def test_nbval_notices_one_digit(tmp_path):
+    """A stored output with one digit changed must fail."""
+    notebook = json.loads(CHAPTERS[0].read_text(encoding="utf-8"))
+    notebook["cells"] = [
+        {"cell_type": "code", "id": "one", "metadata": {}, "execution_count": 1,
+         "source": ["print(0.25)"],
+         "outputs": [{"output_type": "stream", "name": "stdout", "text": ["0.25\n"]}]},
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval",
+               "--nbval-current-env", "-c", str(ROOT / "pyproject.toml")]  # fmt: skip
+    for text, code in (("0.25\n", 0), ("0.24\n", 1)):
+        notebook["cells"][0]["outputs"][0]["text"] = [text]
+        path = tmp_path / "digit.ipynb"
+        path.write_text(json.dumps(notebook))
+        assert subprocess.run([*command, str(path)], capture_output=True).returncode == code
+
+
+def test_the_errata_page_counts_the_claims():
+    text = (ROOT / "book" / "errata.md").read_text(encoding="utf-8")
+    for path in CHAPTERS:
+        count = sum(name.startswith("eq-") for name in labels(path))
+        assert re.search(rf"\({path.stem}\.ipynb\)[^|]*\|\s*{count}\s*\|", text), (path.stem, count)
+
+
+def test_every_public_name_is_on_the_api_page():
+    import vilogit
+
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"auto\w+:: vilogit(?:\.\w+)*\.(\w+)", text))
+    assert set(vilogit.__all__) <= documented

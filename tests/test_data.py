@@ -1,0 +1,155 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from vilogit import one_hot, simulate, softmax
+from vilogit.data import (
+    check_array,
+    check_inputs,
+    check_labels,
+    check_positive,
+    check_prior_precision,
+    check_rng,
+    check_size,
+)
+
+
+def test_one_hot_marks_the_label():
+    np.testing.assert_array_equal(one_hot([2, 0], 3), [[0, 0, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(one_hot(np.uint8([1]), 2), [[0, 1]])
+    assert one_hot([], 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "n_classes", "error", "message"),
+    [
+        ([0, 3], 3, ValueError, r"y\[1\] is 3; expected a label in 0..2"),
+        ([0, -1], 3, ValueError, r"y\[1\] is -1; expected a label in 0..2"),
+        ([0.5], 3, ValueError, "y must hold integers, not float64"),
+        ([1.0], 3, ValueError, "y must hold integers, not float64"),
+        (["a"], 3, TypeError, "y must hold integers"),
+        ([None], 3, TypeError, "y must hold integers"),
+        ([[0]], 3, ValueError, r"y has shape \(1, 1\); expected \(N,\)"),
+        ([0], 0, ValueError, "n_classes must be at least 1, not 0"),
+        ([0], 2.0, TypeError, "n_classes must be an integer, not 2.0"),
+        ([0], True, TypeError, "n_classes must be an integer, not True"),
+    ],
+)
+def test_one_hot_names_bad_labels(labels, n_classes, error, message):
+    with pytest.raises(error, match=message):
+        one_hot(labels, n_classes)
+
+
+def test_labels_of_a_fit():
+    np.testing.assert_array_equal(check_labels([0, 1], 2, None), np.eye(2))
+    assert check_labels([0, 0], 2, 3).shape == (2, 3)
+    assert check_labels([0, 2], 2, None).shape == (2, 3)
+    with pytest.raises(ValueError, match="y has 3 labels, but X has 2 rows"):
+        check_labels([0, 1, 1], 2, None)
+    with pytest.raises(ValueError, match="y holds only class 0; expected two classes or more"):
+        check_labels([0, 0], 2, None)
+    with pytest.raises(ValueError, match="n_classes must be at least 2, not 1"):
+        check_labels([0, 0], 2, 1)
+    with pytest.raises(ValueError, match=r"y\[0\] is -1; expected a label in 0..D-1"):
+        check_labels([-1, 0], 2, None)
+    with pytest.raises(ValueError, match=r"y\[1\] is 5; expected a label in 0..2"):
+        check_labels([0, 5], 2, 3)
+
+
+def test_inputs_of_a_fit():
+    assert check_inputs([[1, 2]]).dtype == np.float64
+    assert check_inputs(np.ones((2, 2), np.float32)).dtype == np.float32
+    for bad in (np.ones((0, 2)), np.ones((2, 0))):
+        with pytest.raises(ValueError, match="expected at least one row and one column"):
+            check_inputs(bad)
+    with pytest.raises(ValueError, match=r"X has shape \(3,\); expected \(N, M\)"):
+        check_inputs(np.ones(3))
+    with pytest.raises(ValueError, match=r"X must be finite, but holds inf at index \(0, 1\)"):
+        check_inputs([[0, np.inf]])
+
+
+def test_arrays_are_checked_without_a_copy():
+    array = np.ones((2, 3))
+    assert check_array(array, "a", (2, "M")) is array
+    assert check_array(array, "a", (..., 3)) is array
+    with pytest.raises(ValueError, match=r"a has shape \(2, 3\); expected \(\.\.\., 2\)"):
+        check_array(array, "a", (..., 2))
+    with pytest.raises(ValueError, match="a must be finite, but holds nan$"):
+        check_array(np.nan, "a", ())
+    with pytest.raises(TypeError, match="a must hold real numbers, not values of dtype object"):
+        check_array(np.array([1, None]), "a", ("N",))
+
+
+def test_prior_precision_is_a_scalar_or_one_per_feature():
+    assert check_prior_precision(2, 3).shape == ()
+    assert check_prior_precision([1, 2, 3], 3).shape == (3, 1)
+    with pytest.raises(ValueError, match=r"prior_precision has shape \(2,\); expected \(3,\)"):
+        check_prior_precision([1, 2], 3)
+    for bad in (0, -1.0, [1, 0, 1]):
+        with pytest.raises(ValueError, match="prior_precision must be positive"):
+            check_prior_precision(bad, 3)
+    for bad in (np.nan, np.inf, [1, np.inf, 1]):
+        with pytest.raises(ValueError, match="prior_precision must be finite"):
+            check_prior_precision(bad, 3)
+    with pytest.raises(TypeError, match="prior_precision must hold real numbers"):
+        check_prior_precision("strong", 3)
+
+
+def test_sizes_numbers_and_generators():
+    assert check_size(np.int64(3), "n", at_least=0) == 3
+    assert check_positive(2, "rate", ()) == 2
+    with pytest.raises(TypeError, match=r"rng must be a numpy.random.Generator, not int"):
+        check_rng(3)
+    with pytest.raises(TypeError, match="not RandomState"):
+        check_rng(np.random.RandomState(0))
+
+
+def test_simulated_inputs_end_in_a_bias_column(rng):
+    X, y, W = simulate(rng, n=50, n_classes=4, n_features=2)
+    assert X.shape == (50, 3) and y.shape == (50,) and W.shape == (3, 4)
+    np.testing.assert_array_equal(X[:, -1], 1)
+    assert (np.abs(X[:, :2]) <= 5).all() and np.abs(X[:, :2]).max(axis=0).min() > 4
+
+
+def test_simulated_labels_follow_the_softmax_of_the_logits():
+    X, y, W = simulate(np.random.default_rng(3), n=100_000, prior_precision=4.0)
+    probs = softmax(X @ W)
+    # Four standard errors of a mean of 100,000 products of bounded terms.
+    residual = np.eye(3)[y] - probs
+    for column in X.T:
+        np.testing.assert_allclose((residual * column[:, None]).mean(axis=0), 0, atol=0.02)
+
+
+def test_simulated_weights_have_the_stated_precision():
+    W = np.stack([simulate(np.random.default_rng(k), n=1, prior_precision=25.0).W
+                  for k in range(500)])  # fmt: skip
+    assert W.std() == pytest.approx(0.2, rel=0.05)
+    assert W.mean() == pytest.approx(0, abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n": 0}, ValueError, "n must be at least 1"),
+        ({"n_classes": 1}, ValueError, "n_classes must be at least 2"),
+        ({"n_features": 0}, ValueError, "n_features must be at least 1"),
+        ({"n": 2.5}, TypeError, "n must be an integer"),
+        ({"extent": 0}, ValueError, "extent must be positive"),
+        ({"prior_precision": [1, 2]}, ValueError, r"prior_precision has shape \(2,\)"),
+        ({"rng": 1}, TypeError, "rng must be"),
+    ],
+)
+def test_simulate_names_bad_arguments(arguments, error, message, rng):
+    with pytest.raises(error, match=message):
+        simulate(**{"rng": rng, **arguments})
+
+
+def test_nothing_global_is_touched(toy):
+    import vilogit
+
+    before = np.geterr(), warnings.filters[:], np.random.get_state()[1].copy()
+    vilogit.softmax([np.inf, 0.0])
+    vilogit.fit_sgd(toy.X, toy.y, rng=np.random.default_rng(0), steps=5)
+    assert np.geterr() == before[0] and warnings.filters[:] == before[1]
+    np.testing.assert_array_equal(np.random.get_state()[1], before[2])

@@ -1,0 +1,336 @@
+import dataclasses
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import directional_derivative
+
+import vilogit
+from vilogit import (
+    ConvergenceWarning,
+    MeanField,
+    Posterior,
+    elbo,
+    elbo_and_gradient,
+    expected_softmax,
+    fit_sgd,
+    kl_to_prior,
+    one_hot,
+    softmax,
+)
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def problem(seed, n=6, m=2, d=3):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, m))
+    Y = one_hot(rng.integers(d, size=n), d)
+    q = MeanField(rng.standard_normal((m, d)), rng.standard_normal((m, d)))
+    return rng, q, X, Y
+
+
+def negative_f(q, eps, X, Y, precision):
+    """ln p(Y | W) + ln p(W) - ln q(W) at W = mean + scale eps, each density by SciPy."""
+    from scipy.stats import norm
+
+    W = q.mean + np.log1p(np.exp(q.rho)) * eps
+    sd = np.broadcast_to(1 / np.sqrt(precision), W.shape)
+    return (
+        np.sum(Y * np.log(softmax(X @ W)))
+        + norm.logpdf(W, 0, sd).sum()
+        - norm.logpdf(W, q.mean, np.log1p(np.exp(q.rho))).sum()
+    )
+
+
+def test_scale_is_the_softplus_of_rho():
+    rho = np.array([[-800.0, -1, 0, 1, 800]])
+    expected = [[0, np.log1p(np.exp(-1)), np.log(2), np.log1p(np.e), 800]]
+    np.testing.assert_allclose(MeanField(rho, rho).scale, expected, rtol=1e-14)
+
+
+@settings(max_examples=20)
+@given(SEEDS)
+def test_kl_agrees_with_quadrature(seed):
+    rng, q, _, _ = problem(seed)
+    precision = np.array([0.5, 3.0])
+    z = np.linspace(-9, 9, 2001)
+    w = np.exp(-(z**2) / 2)
+    w /= w.sum()
+    W = q.mean[..., None] + q.scale[..., None] * z
+    log_q = -np.log(q.scale)[..., None] - z**2 / 2
+    log_p = np.log(precision)[:, None, None] / 2 - precision[:, None, None] * W**2 / 2
+    assert kl_to_prior(q, precision) == pytest.approx(np.sum((log_q - log_p) @ w), rel=1e-10)
+
+
+def test_kl_is_zero_at_the_prior_and_finite_where_scales_underflow():
+    prior = MeanField(np.zeros((2, 2)), np.full((2, 2), np.log(np.expm1(0.5))))
+    assert kl_to_prior(prior, 4.0) == pytest.approx(0, abs=1e-14)
+    # ln(scale) is rho itself once exp(rho) underflows.
+    tiny = MeanField(np.zeros((1, 1)), np.full((1, 1), -1000.0))
+    assert kl_to_prior(tiny, 1.0) == pytest.approx(1000 - 0.5)
+
+
+@settings(max_examples=10)
+@given(SEEDS)
+def test_elbo_agrees_with_tensor_quadrature(seed):
+    rng, q, X, Y = problem(seed)
+    q = MeanField(q.mean, q.rho - 1)  # narrow enough for the tensor rule's 41 nodes
+    precision = rng.uniform(0.1, 4, 2)
+    expected = oracles.elbo(q.mean, q.scale, X, Y, precision, n_nodes=41)
+    assert elbo(q, X, Y, precision) == pytest.approx(expected, abs=1e-5)
+
+
+@settings(max_examples=20)
+@given(SEEDS)
+def test_the_estimate_is_the_three_log_densities(seed):
+    rng, q, X, Y = problem(seed)
+    eps = rng.standard_normal((4, 2, 3))
+    for precision in (np.array(0.7), np.array([0.4, 2.0])):
+        column = np.broadcast_to(precision, 2)[:, None]
+        each = [negative_f(q, e, X, Y, column) for e in eps]
+        assert elbo_and_gradient(q, eps[0], X, Y, precision)[0] == pytest.approx(each[0])
+        assert elbo_and_gradient(q, eps, X, Y, precision)[0] == pytest.approx(np.mean(each))
+
+
+@given(SEEDS, st.sampled_from([(2, 3), (1, 2, 3), (5, 2, 3)]))
+def test_the_gradient_is_the_derivative_of_the_estimate(seed, shape):
+    rng, q, X, Y = problem(seed)
+    eps, direction = rng.standard_normal(shape), rng.standard_normal((2, 2, 3))
+    precision = rng.uniform(0.1, 4, 2)
+
+    def value(parameters):
+        return elbo_and_gradient(MeanField(*parameters), eps, X, Y, precision)[0]
+
+    gradient = np.array(elbo_and_gradient(q, eps, X, Y, precision)[1])
+    slope = directional_derivative(value, np.array(q), direction, step=1e-3)
+    # Relative to the size of what is added up, which may cancel.
+    size = np.abs(gradient * direction).sum()
+    assert np.sum(gradient * direction) == pytest.approx(slope, abs=1e-6 * size)
+
+
+def test_the_estimate_is_unbiased():
+    rng, q, X, Y = problem(5)
+    draws = [elbo_and_gradient(q, rng.standard_normal((2, 3)), X, Y, 1.5) for _ in range(4000)]
+    m, v = X @ q.mean, X**2 @ q.scale**2
+    _, probs, spread = expected_softmax(m, v)
+    exact_mean = X.T @ (Y - probs) - 1.5 * q.mean
+    exact_scale = 1 / q.scale - 1.5 * q.scale - q.scale * ((X**2).T @ spread)
+    exact = {
+        "elbo": ([d[0] for d in draws], elbo(q, X, Y, 1.5)),
+        "mean": ([d[1].mean for d in draws], exact_mean),
+        "rho": ([d[1].rho for d in draws], exact_scale * (1 - np.exp(-q.scale))),
+    }
+    for name, (sample, expected) in exact.items():
+        error = np.mean(sample, axis=0) - expected
+        standard_error = np.std(sample, axis=0) / np.sqrt(len(sample))
+        assert np.all(np.abs(error) < 4 * standard_error), name
+
+
+def test_many_draws_average_their_single_estimates():
+    rng, q, X, Y = problem(6)
+    eps = rng.standard_normal((3, 2, 3))
+    together = elbo_and_gradient(q, eps, X, Y)[1]
+    single = [elbo_and_gradient(q, e, X, Y)[1] for e in eps]
+    np.testing.assert_allclose(together.mean, np.mean([s.mean for s in single], axis=0))
+    np.testing.assert_allclose(together.rho, np.mean([s.rho for s in single], axis=0))
+
+
+def test_extreme_scales_keep_the_estimate_finite():
+    _, q, X, Y = problem(7)
+    for rho in (-2000.0, -50.0, 600.0):
+        wide = MeanField(q.mean, np.full((2, 3), rho))
+        value, gradient = elbo_and_gradient(wide, np.ones((2, 3)), X, Y)
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+    tiny = MeanField(q.mean, np.full((2, 3), -2000.0))
+    # d ln(scale) / d rho tends to one.
+    np.testing.assert_allclose(elbo_and_gradient(tiny, np.zeros((2, 3)), X, Y)[1].rho, 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_fit_reaches_the_optimum_of_the_toy_problem(toy, toy_optimum, seed):
+    starts = []
+    posterior = fit_sgd(
+        toy.X, toy.y, rng=np.random.default_rng(seed), callback=lambda s: starts.append(s)
+    )
+    best, mean, scale = toy_optimum
+    assert best - 0.5 < posterior.elbo < best + 1e-4
+    assert starts[0].step == 0 and starts[-1].step == 5000 and len(starts) == 5001
+    assert starts[0].q.mean.std() > 0.4
+    assert starts[-1].q is posterior.q
+    np.testing.assert_allclose(posterior.scale, scale, rtol=0.3)
+
+
+@pytest.fixture(scope="module")
+def toy_optimum(toy):
+    return oracles.optimum(toy.X, one_hot(toy.y, 3))
+
+
+def test_fit_follows_the_update_with_normal_noise(toy):
+    """Replays five steps from the same generator with finite differences of the estimate."""
+    X, y = toy.X[:8], toy.y[:8]
+    posterior = fit_sgd(X, y, rng=np.random.default_rng(3), steps=5, learning_rate=0.01,
+                        n_classes=3, prior_precision=[1.0, 2.0, 0.5])  # fmt: skip
+    rng = np.random.default_rng(3)
+    theta = np.stack([rng.standard_normal((3, 3)), np.zeros((3, 3))])
+    precision = np.array([[1.0], [2.0], [0.5]])
+    rates = [0.01, 0.01, 0.01, 0.008, 0.004]
+    for rate in rates:
+        eps = rng.standard_normal((3, 3))
+        slope = np.zeros_like(theta)
+        for index in np.ndindex(theta.shape):
+            unit = np.zeros_like(theta)
+            unit[index] = 1
+            slope[index] = directional_derivative(
+                lambda t, eps=eps: negative_f(MeanField(*t), eps, X, one_hot(y, 3), precision),
+                theta, unit, step=1e-3,
+            )  # fmt: skip
+        theta = theta + rate * slope
+    np.testing.assert_allclose(posterior.mean, theta[0], rtol=1e-7)
+    np.testing.assert_allclose(posterior.q.rho, theta[1], rtol=1e-7, atol=1e-9)
+    assert len(posterior.trace) == 6
+    assert posterior.trace[2].elbo != posterior.trace[3].elbo
+    assert np.isnan(posterior.trace[0].gap)
+
+
+def test_fit_climbs(toy):
+    posterior = fit_sgd(toy.X, toy.y, rng=np.random.default_rng(0), steps=600)
+    estimates = [record.elbo for record in posterior.trace]
+    assert np.mean(estimates[-100:]) > np.mean(estimates[:20]) + 50
+
+
+def test_fit_is_reproducible_and_leaves_its_input_alone(toy):
+    X, y = toy.X.copy(), toy.y.copy()
+    X.flags.writeable = y.flags.writeable = False
+    first, second = (fit_sgd(X, y, rng=np.random.default_rng(4), steps=20) for _ in range(2))
+    np.testing.assert_array_equal(first.mean, second.mean)
+    assert first.elbo == second.elbo
+
+
+def test_float32_inputs_and_absent_classes_fit(toy):
+    posterior = fit_sgd(
+        toy.X.astype(np.float32), toy.y, rng=np.random.default_rng(4), steps=300, n_classes=4
+    )
+    assert posterior.predict_proba(toy.X).shape == (60, 4)
+    assert np.isfinite(posterior.elbo)
+
+
+def test_a_rate_that_is_too_high_warns(toy):
+    with pytest.warns(ConvergenceWarning, match="not above its start at .*learning_rate below 5"):
+        fit_sgd(1e3 * toy.X, toy.y, rng=np.random.default_rng(0), steps=20, learning_rate=5.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"X": np.ones((60, 3)) * np.nan}, ValueError, "X must be finite"),
+        ({"X": np.ones((0, 3))}, ValueError, "at least one row"),
+        ({"X": [["a"]]}, TypeError, "X must hold real numbers"),
+        ({"y": [0, 1]}, ValueError, "y has 2 labels, but X has 60 rows"),
+        ({"y": np.full(60, 0.5)}, ValueError, "y must hold integers"),
+        ({"y": np.zeros(60, int)}, ValueError, "y holds only class 0"),
+        ({"n_classes": 2}, ValueError, r"expected a label in 0..1"),
+        ({"n_classes": 1}, ValueError, "n_classes must be at least 2"),
+        ({"rng": 0}, TypeError, "rng must be a numpy.random.Generator"),
+        ({"rng": None}, TypeError, "rng must be a numpy.random.Generator"),
+        ({"steps": 0}, ValueError, "steps must be at least 1"),
+        ({"steps": 1.5}, TypeError, "steps must be an integer"),
+        ({"learning_rate": 0}, ValueError, "learning_rate must be positive"),
+        ({"learning_rate": np.inf}, ValueError, "learning_rate must be finite"),
+        ({"prior_precision": -1}, ValueError, "prior_precision must be positive"),
+        ({"prior_precision": [1, 2]}, ValueError, r"prior_precision has shape \(2,\)"),
+    ],
+)
+def test_fit_names_bad_arguments(toy, arguments, error, message):
+    good = {"X": toy.X, "y": toy.y, "rng": np.random.default_rng(0), "steps": 3}
+    with pytest.raises(error, match=message):
+        fit_sgd(**{**good, **arguments})
+
+
+def test_bad_states_are_named():
+    _, q, X, Y = problem(0)
+    eps = np.zeros((2, 3))
+    with pytest.raises(TypeError, match="q must be a MeanField, not tuple"):
+        elbo((q.mean, q.rho), X, Y)
+    with pytest.raises(ValueError, match=r"q.rho has shape \(1, 3\); expected \(2, 3\)"):
+        kl_to_prior(MeanField(q.mean, q.rho[:1]), 1.0)
+    with pytest.raises(ValueError, match=r"X has shape \(6, 1\); expected \(N, 2\)"):
+        elbo(q, X[:, :1], Y)
+    with pytest.raises(ValueError, match=r"Y has shape \(6, 2\); expected \(6, 3\)"):
+        elbo(q, X, Y[:, :2])
+    with pytest.raises(ValueError, match=r"eps has shape \(3, 2\); expected \(\.\.\., 2, 3\)"):
+        elbo_and_gradient(q, eps.T, X, Y)
+    for bad in (np.zeros((0, 2, 3)), np.zeros((1, 1, 2, 3))):
+        with pytest.raises(ValueError, match=r"expected \(M, D\) or \(S, M, D\)"):
+            elbo_and_gradient(q, bad, X, Y)
+    with pytest.raises(ValueError, match="eps must be finite"):
+        elbo_and_gradient(q, np.full((2, 3), np.nan), X, Y)
+
+
+@pytest.fixture
+def posterior():
+    _, q, _, _ = problem(8)
+    return Posterior(q, elbo=-1.0)
+
+
+def test_logit_moments_are_those_of_sampled_weights(posterior, rng):
+    X = rng.standard_normal((4, 2))
+    mean, var = posterior.logit_moments(X)
+    logits = X @ posterior.sample(100_000, rng)
+    np.testing.assert_allclose(logits.mean(axis=0), mean, atol=4 * np.sqrt(var.max() / 1e5))
+    np.testing.assert_allclose(logits.var(axis=0), var, rtol=0.03)
+
+
+def test_predictions_average_softmax_over_the_weights(posterior, rng):
+    X = rng.standard_normal((4, 2))
+    probs = softmax(X @ posterior.sample(100_000, rng))
+    np.testing.assert_allclose(posterior.predict_proba(X), probs.mean(axis=0), atol=5e-3)
+    np.testing.assert_array_equal(posterior.predict(X), probs.mean(axis=0).argmax(axis=1))
+
+
+def test_uncertainty_splits_the_entropy(posterior, rng):
+    X = 2 * rng.standard_normal((5, 2))
+    total, aleatoric, epistemic = posterior.uncertainty(X)
+    probs = softmax(X @ posterior.sample(100_000, rng))
+    mean = probs.mean(axis=0)
+    np.testing.assert_allclose(total, -(mean * np.log(mean)).sum(axis=1), atol=5e-3)
+    average = -(probs * np.log(probs)).sum(axis=2).mean(axis=0)
+    np.testing.assert_allclose(aleatoric, average, atol=5e-3)
+    np.testing.assert_allclose(total, aleatoric + epistemic)
+    assert (epistemic > 0).all()
+
+
+def test_certain_weights_have_no_epistemic_uncertainty():
+    q = MeanField(np.array([[3.0, 0, -3]]), np.full((1, 3), -60.0))
+    total, aleatoric, epistemic = Posterior(q, 0.0).uncertainty([[1.0], [1e3]])
+    np.testing.assert_allclose(epistemic, 0, atol=1e-6)
+    np.testing.assert_allclose(total[1], 0, atol=1e-6)
+
+
+def test_samples_come_from_q(posterior, rng):
+    W = posterior.sample(100_000, rng)
+    np.testing.assert_allclose(W.mean(axis=0), posterior.mean, atol=0.03)
+    np.testing.assert_allclose(W.std(axis=0), posterior.scale, rtol=0.02)
+    assert posterior.sample(0, rng).shape == (0, 2, 3)
+
+
+def test_posterior_is_immutable_and_names_bad_input(posterior, rng):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        posterior.elbo = 0.0
+    with pytest.raises(ValueError, match=r"X has shape \(4, 3\); expected \(N, 2\)"):
+        posterior.predict_proba(np.ones((4, 3)))
+    with pytest.raises(ValueError, match="X must be finite"):
+        posterior.uncertainty([[np.nan, 0]])
+    with pytest.raises(ValueError, match="n must be at least 0"):
+        posterior.sample(-1, rng)
+    with pytest.raises(TypeError, match="rng must be"):
+        posterior.sample(1, 0)
+
+
+def test_public_names_are_there():
+    for name in vilogit.__all__:
+        assert getattr(vilogit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'fits'"):
+        vilogit.fits  # noqa: B018

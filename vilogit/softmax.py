@@ -1,0 +1,117 @@
+"""Softmax and its Jacobian (chapter 1): J = diag(alpha) - alpha alpha^T."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .data import check_array
+
+
+def softmax(logits: ArrayLike, axis: int = -1) -> np.ndarray:
+    """Map logits to probabilities, :eq:`def-softmax`.
+
+    Parameters
+    ----------
+    logits : array_like, any shape
+        Real numbers; infinities are read as limits.
+    axis : int
+        The axis that runs over the classes.
+
+    Returns
+    -------
+    ndarray, the shape of `logits`
+        Non-negative, summing to one along `axis`. A row that has no limit (a NaN, two or more
+        positive infinities, nothing but negative ones) is NaN.
+
+    Raises
+    ------
+    TypeError
+        If the logits are not real numbers.
+    ValueError
+        If `axis` does not exist or has no entries.
+    """
+    weights = np.exp(_below_maximum(logits, axis))
+    return weights / weights.sum(axis=axis, keepdims=True)
+
+
+def log_softmax(logits: ArrayLike, axis: int = -1) -> np.ndarray:
+    """Logarithm of `softmax`, in nats, exact also where the probability underflows.
+
+    Parameters, NaN rows and errors are those of `softmax`; the values are at most zero. It is
+    the logit less the log-sum-exp of its row, :eq:`def-lse`.
+    """
+    shifted = _below_maximum(logits, axis)
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+def softmax_jacobian(logits: ArrayLike) -> np.ndarray:
+    """Jacobian of softmax, :eq:`eq-jacobian-matrix`: ``diag(probs) - outer(probs, probs)``.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., D)
+        Logits, classes last.
+
+    Returns
+    -------
+    ndarray, shape (..., D, D)
+        Entry ``[..., u, d]`` is the derivative of probability u in logit d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`.
+    """
+    probs = softmax(logits)
+    identity = np.eye(probs.shape[-1], dtype=probs.dtype)
+    return probs[..., :, None] * (identity - probs[..., None, :])
+
+
+def softmax_jvp(logits: ArrayLike, tangent: ArrayLike) -> np.ndarray:
+    """Multiply a vector by the Jacobian in O(D), without forming it, :eq:`eq-jvp`.
+
+    Parameters
+    ----------
+    logits, tangent : array_like, shape (..., D)
+        Logits, and the vector to multiply; the leading dimensions broadcast.
+
+    Returns
+    -------
+    ndarray, shape (..., D)
+        ``softmax_jacobian(logits) @ tangent``.
+
+    Raises
+    ------
+    TypeError
+        If either does not hold real numbers.
+    ValueError
+        If the numbers of classes differ.
+    """
+    probs = softmax(logits)
+    tangent = check_array(tangent, "tangent", (..., probs.shape[-1]))
+    return probs * (tangent - (probs * tangent).sum(axis=-1, keepdims=True))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Softmax of two classes, as a function of the difference of their logits."""
+    return np.exp(-np.logaddexp(0, -x))
+
+
+def _below_maximum(logits: ArrayLike, axis: int) -> np.ndarray:
+    """Logits less the maximum of their row: the same softmax, and nothing overflows."""
+    logits = check_array(logits, "logits", (...,), finite=False)
+    if logits.ndim == 0 or not -logits.ndim <= axis < logits.ndim:
+        raise ValueError(f"axis {axis} does not exist: logits has shape {logits.shape}")
+    if logits.shape[axis] == 0:
+        raise ValueError(f"logits has shape {logits.shape}; expected at least one class")
+    top = logits.max(axis=axis, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):
+        shifted = logits - top
+    infinite = top == np.inf
+    if infinite.any():
+        at_top = logits == np.inf
+        alone = at_top.sum(axis=axis, keepdims=True) == 1
+        limit = np.where(at_top, np.where(alone, 0.0, np.nan), -np.inf)
+        shifted = np.where(infinite, limit, shifted).astype(logits.dtype)
+    return shifted

@@ -1,0 +1,244 @@
+"""Class probabilities as colour (chapter 4): maps, the before-and-after figure, flip books."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from .data import Dataset, check_array, check_inputs
+from .softmax import softmax
+from .variational import Posterior
+
+#: Hues of Okabe and Ito, distinct without colour vision when their lightness is; one a class.
+PALETTE = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#555555")
+#: Marker shapes, one a class: colour is never the only sign.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+_PAPER = 0.35  # share of white in a map, so that points stand out on it
+
+
+def blend(probs: ArrayLike) -> np.ndarray:
+    """Mix the class colours in proportion to probabilities, :eq:`def-blend`.
+
+    The mixture is of light (linear RGB), as if lamps of the class colours shone on one spot.
+
+    Parameters
+    ----------
+    probs : array_like, shape (..., D)
+        Rows of probabilities, D at most 8.
+
+    Returns
+    -------
+    ndarray, shape (..., 3)
+        sRGB in ``[0, 1]``.
+
+    Raises
+    ------
+    ValueError
+        If there are more classes than colours.
+    """
+    probs = check_array(probs, "probs", (..., "D"))
+    encoded = np.array([plt.matplotlib.colors.to_rgb(c) for c in _per_class(PALETTE, probs)])
+    lamps = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    light = np.clip(probs @ lamps, 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def plot_class_map(
+    predict_proba: Callable[[np.ndarray], np.ndarray],
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    ax: Axes | None = None,
+    limits: Sequence[float] | None = None,
+    resolution: int = 150,
+    class_names: Sequence[str] | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw class probabilities over the first two columns as colour, and the points on them.
+
+    Solid lines bound the region where one class has more than half of the probability, dotted
+    lines where it has more than nine tenths.
+
+    Parameters
+    ----------
+    predict_proba : callable
+        From inputs (K, M) to probabilities (K, D).
+    X : array_like, shape (N, M)
+        Points, M at least 2. Columns after the second are held at their mean.
+    y : array_like of int, shape (N,)
+        Class of each point: gives its colour and its marker.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    limits : (left, right, bottom, top), optional
+        Edges of the map; by default a margin around the points.
+    resolution : int
+        Cells along either side.
+    class_names : sequence of str, optional
+        Adds a legend.
+    title : str
+        Title of the panel.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on; the caller names them.
+
+    Raises
+    ------
+    ValueError
+        If `X` has fewer than two columns, or the classes outnumber the colours.
+    """
+    X, y = check_inputs(X), np.asarray(y)
+    if X.shape[1] < 2:
+        raise ValueError(f"X has shape {X.shape}; expected at least two columns to map")
+    if ax is None:
+        ax = plt.subplots(figsize=(4.5, 4))[1]
+    if limits is None:
+        low, high = X[:, :2].min(axis=0), X[:, :2].max(axis=0)
+        margin = 0.06 * np.where(high > low, high - low, 1.0)
+        limits = np.stack([low - margin, high + margin], axis=1).ravel()
+    left, right, bottom, top = limits
+
+    across, up = np.linspace(left, right, resolution), np.linspace(bottom, top, resolution)
+    grid = np.tile(X.mean(axis=0), (resolution**2, 1))
+    grid[:, 0], grid[:, 1] = (side.ravel() for side in np.meshgrid(across, up))
+    probs = np.asarray(predict_proba(grid)).reshape(resolution, resolution, -1)
+
+    image = (1 - _PAPER) * blend(probs) + _PAPER
+    ax.imshow(image, extent=limits, origin="lower", aspect="auto", interpolation="bilinear")
+    for d in range(probs.shape[-1]):
+        levels, peak = [0.5, 0.9], probs[..., d].max()
+        if probs[..., d].min() < 0.5 < peak:
+            ax.contour(
+                across, up, probs[..., d], levels[: 1 + (peak > 0.9)],
+                colors="#222222", linewidths=(1.1, 0.9), linestyles=("-", ":"),
+            )  # fmt: skip
+    for d, (color, marker) in enumerate(
+        zip(_per_class(PALETTE, probs), _per_class(MARKERS, probs), strict=True)
+    ):
+        here = y == d
+        ax.scatter(
+            X[here, 0], X[here, 1], s=34, c=color, marker=marker, edgecolors="white",
+            linewidths=0.8, label=str(class_names[d]) if class_names is not None else None,
+        )  # fmt: skip
+    if class_names is not None:
+        ax.legend(loc="upper right", fontsize="small", framealpha=0.9)
+    ax.set(xlim=(left, right), ylim=(bottom, top), title=title)
+    return ax
+
+
+def plot_before_after(dataset: Dataset, before: Posterior, after: Posterior) -> Figure:
+    """Draw true beside learned, before and after training: the four maps of chapter 4.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Points, their labels and the true weights.
+    before, after : Posterior
+        What the model knew at the start and at the end.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Left, the true map with the true classes; right, the learned map with the predicted
+        classes. The upper row is before training, the lower one after.
+    """
+    X, y, W = dataset
+    extent = np.ceil(np.abs(X[:, :2]).max())
+    limits = (-extent, extent, -extent, extent)
+    figure, panels = plt.subplots(
+        2, 2, figsize=(8, 7), sharex=True, sharey=True, layout="constrained"
+    )
+    for row, (when, posterior) in zip(
+        panels, (("before", before), ("after", after)), strict=True
+    ):
+        plot_class_map(
+            lambda grid: softmax(grid @ W), X, y, ax=row[0], limits=limits, title="true"
+        )
+        plot_class_map(
+            posterior.predict_proba, X, posterior.predict(X), ax=row[1], limits=limits,
+            title=f"learned, {when} training",
+        )  # fmt: skip
+        row[0].set_ylabel("$x_2$")
+    for panel in panels[1]:
+        panel.set_xlabel("$x_1$")
+    return figure
+
+
+def flipbook(
+    draw: Callable[[object], Figure], steps: Iterable, *, describe: Callable[[object], str]
+) -> ipywidgets.Widget:
+    """Draw one frame a step and put a slider and a play button under them.
+
+    The frames are drawn now, so that the slider moves on a static page with no kernel.
+
+    Parameters
+    ----------
+    draw : callable
+        From a step to a figure, which is closed after it is stored.
+    steps : iterable
+        What the slider runs over; at least one. The first is shown at the start.
+    describe : callable
+        From a step to what its frame shows, in words: the text for those who do not see it.
+
+    Returns
+    -------
+    ipywidgets.Widget
+        The frames above their controls.
+
+    Raises
+    ------
+    ValueError
+        If there are no steps.
+    """
+    steps = list(steps)
+    if not steps:
+        raise ValueError("steps is empty; expected at least one frame")
+    frames = [ipywidgets.HTML(_picture(draw(step), describe(step))) for step in steps]
+    stack = ipywidgets.Stack(frames, selected_index=0)
+    last = len(frames) - 1
+    play = ipywidgets.Play(min=0, max=last, interval=400, show_repeat=False)
+    slider = ipywidgets.IntSlider(
+        min=0, max=last, readout=False, description="frame",
+        layout=ipywidgets.Layout(width="60%"),
+    )  # fmt: skip
+    ipywidgets.jslink((play, "value"), (slider, "value"))
+    ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
+    return ipywidgets.VBox([stack, ipywidgets.HBox([play, slider])])
+
+
+def _picture(figure: Figure, alt: str) -> str:
+    """Return an ``<img>`` with the figure in it: 128 colours suffice, a quarter of a PNG."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100, facecolor="white")
+    plt.close(figure)
+    # Few pixels are points: choose colours by how far apart they are, not by how common.
+    colours = Image.open(png).convert("RGB").quantize(
+        128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )
+    packed = io.BytesIO()
+    colours.convert("RGB").save(packed, format="webp", lossless=True, quality=100, method=4)
+    data = base64.b64encode(packed.getvalue()).decode()
+    width, height = colours.size
+    return (
+        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
+        f'style="max-width:100%;height:auto" src="data:image/webp;base64,{data}">'
+    )
+
+
+def _per_class(signs: tuple[str, ...], probs: np.ndarray) -> tuple[str, ...]:
+    n_classes = probs.shape[-1]
+    if n_classes > len(signs):
+        raise ValueError(f"a map can tell {len(signs)} classes apart, not {n_classes}")
+    return signs[:n_classes]
