@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 LABEL = re.compile(r"\$\$\s*\(((?:eq|def)-[\w-]+)\)|:label:\s*((?:eq|def)-[\w-]+)")
 DISPLAYED = re.compile(r"\$\$.+?\$\$[ \t]*(\([\w-]+\))?", re.DOTALL)
-ASSERTION = re.compile(r"^\s*(assert |np\.testing\.assert_|with pytest\.raises)", re.MULTILINE)
+ASSERTION = re.compile(r"^\s*(assert |(np\.testing\.)?assert_\w+\()", re.MULTILINE)
 
 
 def cells(path, kind):

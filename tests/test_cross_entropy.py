@@ -78,9 +78,7 @@ def test_extreme_logits_have_their_limit(size):
     assert cross_entropy([[size, 0, -size]], X, Y) == 0
     assert cross_entropy([[-size, 0, 0]], X, Y) == size
     np.testing.assert_array_equal(cross_entropy_gradient([[size, 0, -size]], X, Y), [[0, 0, 0]])
-    np.testing.assert_array_equal(
-        cross_entropy_gradient([[-size, 0, -size]], X, Y), [[-1, 1, 0]]
-    )
+    np.testing.assert_array_equal(cross_entropy_gradient([[-size, 0, -size]], X, Y), [[-1, 1, 0]])
 
 
 def test_a_product_that_overflows_is_an_infinite_logit():

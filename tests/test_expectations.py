@@ -15,7 +15,10 @@ def test_averages_agree_with_a_tensor_rule(n_classes, scale, rng):
     var = (scale * rng.uniform(0.2, 1, (6, n_classes))) ** 2
     ours = expected_softmax(mean, var)
     # The nodes of the oracle are a logit apart at most: its own error is far below 1e-6.
-    oracle = [tensor_expectations(m, v, 401 if n_classes == 2 else 81) for m, v in zip(mean, var, strict=True)]
+    oracle = [
+        tensor_expectations(m, v, 401 if n_classes == 2 else 81)
+        for m, v in zip(mean, var, strict=True)
+    ]
     for value, expected in zip(ours, zip(*oracle, strict=True), strict=True):
         np.testing.assert_allclose(value, expected, atol=1e-6)
 

@@ -56,9 +56,11 @@ def test_the_map_shows_the_colour_of_the_likely_class_where_it_is():
     ax = plot_class_map(lambda grid: softmax(grid @ W), X, y, resolution=30, title="two")
     (image,) = ax.get_images()
     pixels = image.get_array()
-    light = 0.65 * blend(np.eye(2)) + 0.35
-    np.testing.assert_allclose(pixels[:, 0], np.tile(light[0], (30, 1)), atol=1e-6)
-    np.testing.assert_allclose(pixels[:, -1], np.tile(light[1], (30, 1)), atol=1e-6)
+    for column, code in ((0, PALETTE[0]), (-1, PALETTE[1])):
+        encoded = np.array(matplotlib.colors.to_rgb(code))
+        lamp = np.where(encoded > 0.04, ((encoded + 0.055) / 1.055) ** 2.4, encoded / 12.92)
+        pale = 1.055 * (0.9 * lamp + 0.1) ** (1 / 2.4) - 0.055
+        np.testing.assert_allclose(pixels[:, column], np.tile(pale, (30, 1)), atol=1e-6)
     assert ax.get_title() == "two"
 
 

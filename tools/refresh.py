@@ -26,9 +26,7 @@ def refresh(path: Path) -> None:
             if "data" in output:
                 output.data = {k: v for k, v in output.data.items() if k in KEPT}
             if "metadata" in output:
-                output.metadata = {
-                    k: v for k, v in output.metadata.items() if k in ("scrapbook",)
-                }
+                output.metadata = {k: v for k, v in output.metadata.items() if k in ("scrapbook",)}
     nbformat.write(notebook, path)
     print(f"{path}: {len(notebook.cells)} cells")
 

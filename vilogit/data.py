@@ -96,11 +96,11 @@ def one_hot(y: ArrayLike, n_classes: int) -> np.ndarray:
     y : array_like of int, shape (N,)
         Labels in ``0..n_classes-1``.
     n_classes : int
-        Number of classes, at least 1.
+        Number of classes D, at least 1.
 
     Returns
     -------
-    ndarray, shape (N, n_classes)
+    ndarray, shape (N, D)
         Row n is zero but for a one in column ``y[n]``.
 
     Raises
@@ -184,9 +184,7 @@ def check_one_hot(Y: ArrayLike, n: int, n_classes: int | str) -> np.ndarray:
     wrong = (Y < 0).any(axis=1) | (np.abs(totals - 1) > 1e-6)
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(
-            f"Y must have non-negative rows that sum to 1, but row {row} is {Y[row]}"
-        )
+        raise ValueError(f"Y must have non-negative rows that sum to 1, but row {row} is {Y[row]}")
     return Y
 
 

@@ -11,6 +11,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -19,12 +20,13 @@ from .data import Dataset, check_array, check_inputs
 from .softmax import softmax
 from .variational import Posterior
 
-#: Hues of Okabe and Ito, distinct without colour vision when their lightness is; one a class.
-PALETTE = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#F0E442", "#555555")
+#: Hues of Okabe and Ito, one a class; the green is darkened, so that the first three differ in
+#: lightness for those who do not see the hues.
+PALETTE = ("#0072B2", "#E69F00", "#005A3E", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555")
 #: Marker shapes, one a class: colour is never the only sign.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-_PAPER = 0.35  # share of white in a map, so that points stand out on it
+_PAPER = 0.1  # share of white light in a map, so that points stand out on it
 
 
 def blend(probs: ArrayLike) -> np.ndarray:
@@ -39,19 +41,15 @@ def blend(probs: ArrayLike) -> np.ndarray:
 
     Returns
     -------
-    ndarray, shape (..., 3)
-        sRGB in ``[0, 1]``.
+    ndarray, shape (..., C)
+        The three channels of sRGB, C = 3, in ``[0, 1]``.
 
     Raises
     ------
     ValueError
         If there are more classes than colours.
     """
-    probs = check_array(probs, "probs", (..., "D"))
-    encoded = np.array([plt.matplotlib.colors.to_rgb(c) for c in _per_class(PALETTE, probs)])
-    lamps = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    light = np.clip(probs @ lamps, 0, 1)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return _encode(check_array(probs, "probs", (..., "D")) @ _lamps(probs))
 
 
 def plot_class_map(
@@ -80,8 +78,8 @@ def plot_class_map(
         Class of each point: gives its colour and its marker.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
-    limits : (left, right, bottom, top), optional
-        Edges of the map; by default a margin around the points.
+    limits : sequence of float, optional
+        Left, right, lower and upper edge of the map; by default a margin around the points.
     resolution : int
         Cells along either side.
     class_names : sequence of str, optional
@@ -115,7 +113,7 @@ def plot_class_map(
     grid[:, 0], grid[:, 1] = (side.ravel() for side in np.meshgrid(across, up))
     probs = np.asarray(predict_proba(grid)).reshape(resolution, resolution, -1)
 
-    image = (1 - _PAPER) * blend(probs) + _PAPER
+    image = _encode((1 - _PAPER) * probs @ _lamps(probs) + _PAPER)
     ax.imshow(image, extent=limits, origin="lower", aspect="auto", interpolation="bilinear")
     for d in range(probs.shape[-1]):
         levels, peak = [0.5, 0.9], probs[..., d].max()
@@ -138,7 +136,9 @@ def plot_class_map(
     return ax
 
 
-def plot_before_after(dataset: Dataset, before: Posterior, after: Posterior) -> Figure:
+def plot_before_after(
+    dataset: Dataset, before: Posterior, after: Posterior, *, resolution: int = 150
+) -> Figure:
     """Draw true beside learned, before and after training: the four maps of chapter 4.
 
     Parameters
@@ -147,6 +147,8 @@ def plot_before_after(dataset: Dataset, before: Posterior, after: Posterior) -> 
         Points, their labels and the true weights.
     before, after : Posterior
         What the model knew at the start and at the end.
+    resolution : int
+        Cells along either side of a map.
 
     Returns
     -------
@@ -158,17 +160,16 @@ def plot_before_after(dataset: Dataset, before: Posterior, after: Posterior) -> 
     extent = np.ceil(np.abs(X[:, :2]).max())
     limits = (-extent, extent, -extent, extent)
     figure, panels = plt.subplots(
-        2, 2, figsize=(8, 7), sharex=True, sharey=True, layout="constrained"
+        2, 2, figsize=(6.8, 6.2), sharex=True, sharey=True, layout="constrained"
     )
-    for row, (when, posterior) in zip(
-        panels, (("before", before), ("after", after)), strict=True
-    ):
+    for row, (when, posterior) in zip(panels, (("before", before), ("after", after)), strict=True):
         plot_class_map(
-            lambda grid: softmax(grid @ W), X, y, ax=row[0], limits=limits, title="true"
-        )
+            lambda grid: softmax(grid @ W), X, y, ax=row[0], limits=limits,
+            resolution=resolution, title="true",
+        )  # fmt: skip
         plot_class_map(
             posterior.predict_proba, X, posterior.predict(X), ax=row[1], limits=limits,
-            title=f"learned, {when} training",
+            resolution=resolution, title=f"learned, {when} training",
         )  # fmt: skip
         row[0].set_ylabel("$x_2$")
     for panel in panels[1]:
@@ -219,13 +220,15 @@ def flipbook(
 
 
 def _picture(figure: Figure, alt: str) -> str:
-    """Return an ``<img>`` with the figure in it: 128 colours suffice, a quarter of a PNG."""
+    """Return an ``<img>`` with the figure in it: in 256 colours, a quarter of a PNG."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=100, facecolor="white")
     plt.close(figure)
-    # Few pixels are points: choose colours by how far apart they are, not by how common.
-    colours = Image.open(png).convert("RGB").quantize(
-        128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    # Points are few pixels: choose colours by how far apart they are, not by how common.
+    colours = (
+        Image.open(png)
+        .convert("RGB")
+        .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     )
     packed = io.BytesIO()
     colours.convert("RGB").save(packed, format="webp", lossless=True, quality=100, method=4)
@@ -235,6 +238,18 @@ def _picture(figure: Figure, alt: str) -> str:
         f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
         f'style="max-width:100%;height:auto" src="data:image/webp;base64,{data}">'
     )
+
+
+def _lamps(probs: np.ndarray) -> np.ndarray:
+    """Class colours as linear RGB, (D, 3)."""
+    encoded = np.array([to_rgb(color) for color in _per_class(PALETTE, np.asarray(probs))])
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def _encode(light: np.ndarray) -> np.ndarray:
+    """Linear RGB as sRGB (IEC 61966-2-1)."""
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 def _per_class(signs: tuple[str, ...], probs: np.ndarray) -> tuple[str, ...]:

@@ -54,9 +54,7 @@ def visit(browser, address):
     contexts = []
 
     def visit(name, width=1280, scheme="light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
-        )
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
         page.faults, page.requested = [], []
