@@ -81,9 +81,11 @@ def test_labels_are_unique_in_the_book():
     ],
 )
 def test_the_guard_sees(tmp_path, cells, fault):
-    kinds = {"md": "markdown", "code": "code"}
-    notebook = {"cells": [{"cell_type": kinds[c.split(":")[0]],
-                           "source": c.split(":", 1)[1].splitlines(True)} for c in cells]}  # fmt: skip
+    notebook = {"cells": []}
+    for cell in cells:
+        kind, source = cell.split(":", 1)
+        cell_type = {"md": "markdown", "code": "code"}[kind]
+        notebook["cells"].append({"cell_type": cell_type, "source": source.splitlines(True)})
     path = tmp_path / "chapter.ipynb"
     path.write_text(json.dumps(notebook))
     assert fault in faults(path)

@@ -75,7 +75,7 @@ def test_arrays_are_checked_without_a_copy():
     assert check_array(array, "a", (..., 3)) is array
     with pytest.raises(ValueError, match=r"a has shape \(2, 3\); expected \(\.\.\., 2\)"):
         check_array(array, "a", (..., 2))
-    with pytest.raises(ValueError, match="a must be finite, but holds nan$"):
+    with pytest.raises(ValueError, match=r"a must be finite, but holds nan$"):
         check_array(np.nan, "a", ())
     with pytest.raises(TypeError, match="a must hold real numbers, not values of dtype object"):
         check_array(np.array([1, None]), "a", ("N",))
@@ -148,8 +148,8 @@ def test_simulate_names_bad_arguments(arguments, error, message, rng):
 def test_nothing_global_is_touched(toy):
     import vilogit
 
-    before = np.geterr(), warnings.filters[:], np.random.get_state()[1].copy()
+    before = np.geterr(), warnings.filters[:], np.random.get_state()[1].copy()  # noqa: NPY002
     vilogit.softmax([np.inf, 0.0])
     vilogit.fit_sgd(toy.X, toy.y, rng=np.random.default_rng(0), steps=5)
     assert np.geterr() == before[0] and warnings.filters[:] == before[1]
-    np.testing.assert_array_equal(np.random.get_state()[1], before[2])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[2])  # noqa: NPY002

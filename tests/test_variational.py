@@ -54,7 +54,7 @@ def test_scale_is_the_softplus_of_rho():
 @settings(max_examples=20)
 @given(SEEDS)
 def test_kl_agrees_with_quadrature(seed):
-    rng, q, _, _ = problem(seed)
+    _rng, q, _, _ = problem(seed)
     precision = np.array([0.5, 3.0])
     z = np.linspace(-9, 9, 2001)
     w = np.exp(-(z**2) / 2)
@@ -155,7 +155,7 @@ def test_fit_reaches_the_optimum_of_the_toy_problem(toy, toy_optimum, seed):
     posterior = fit_sgd(
         toy.X, toy.y, rng=np.random.default_rng(seed), callback=lambda s: starts.append(s)
     )
-    best, mean, scale = toy_optimum
+    best, _mean, scale = toy_optimum
     assert best - 0.5 < posterior.elbo < best + 1e-4
     assert starts[0].step == 0 and starts[-1].step == 5000 and len(starts) == 5001
     assert starts[0].q.mean.std() > 0.4
@@ -304,7 +304,7 @@ def test_uncertainty_splits_the_entropy(posterior, rng):
 
 def test_certain_weights_have_no_epistemic_uncertainty():
     q = MeanField(np.array([[3.0, 0, -3]]), np.full((1, 3), -60.0))
-    total, aleatoric, epistemic = Posterior(q, 0.0).uncertainty([[1.0], [1e3]])
+    total, _aleatoric, epistemic = Posterior(q, 0.0).uncertainty([[1.0], [1e3]])
     np.testing.assert_allclose(epistemic, 0, atol=1e-6)
     np.testing.assert_allclose(total[1], 0, atol=1e-6)
 

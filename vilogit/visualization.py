@@ -224,12 +224,8 @@ def _picture(figure: Figure, alt: str) -> str:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=100, facecolor="white")
     plt.close(figure)
-    # Points are few pixels: choose colours by how far apart they are, not by how common.
-    colours = (
-        Image.open(png)
-        .convert("RGB")
-        .quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    )
+    # An octree keeps both the smooth maps and the few pixels of a point near their colour.
+    colours = Image.open(png).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
     packed = io.BytesIO()
     colours.convert("RGB").save(packed, format="webp", lossless=True, quality=100, method=4)
     data = base64.b64encode(packed.getvalue()).decode()
