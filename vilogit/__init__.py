@@ -7,6 +7,7 @@ from .cross_entropy import cross_entropy, cross_entropy_gradient, cross_entropy_
 from .data import Dataset, one_hot, simulate
 from .expectations import expected_softmax
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_jvp
+from .solver import fit
 from .variational import (
     ConvergenceWarning,
     MeanField,
@@ -28,6 +29,7 @@ __all__ = [
     "elbo",
     "elbo_and_gradient",
     "expected_softmax",
+    "fit",
     "fit_sgd",
     "flipbook",
     "kl_to_prior",

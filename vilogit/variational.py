@@ -56,21 +56,24 @@ class Record(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a callback of `fit_sgd` sees: the step, q before it, and the ELBO estimated there.
+    """What the callback of a fit sees.
 
     Attributes
     ----------
     step : int
-        Updates made so far; 0 is the random start.
+        `fit_sgd`: updates made so far; 0 is the random start. `fit`: evaluations made so far.
     q : MeanField
-        The approximation after that many updates.
+        The approximation there.
     elbo : float
-        One-draw estimate in nats, noisy.
+        Its ELBO in nats; for `fit_sgd` a noisy estimate from one draw.
+    gap : float
+        Proven bound on the distance to the optimum in nats; NaN for `fit_sgd`.
     """
 
     step: int
     q: MeanField
     elbo: float
+    gap: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,15 @@ class Posterior:
         Evidence lower bound of `q` in nats, by quadrature; higher is better.
     trace : sequence of Record
         One record for each evaluation of the ELBO in the fit.
+    gap : float
+        Proven bound on the distance of `elbo` to the optimum, :eq:`eq-gap`, in nats; NaN where
+        nothing was proven.
     """
 
     q: MeanField
     elbo: float
     trace: Sequence[Record] = ()
+    gap: float = np.nan
 
     @property
     def mean(self) -> np.ndarray:

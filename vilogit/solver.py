@@ -1,0 +1,282 @@
+"""The optimum of the ELBO in a dozen evaluations, with a proof of how close (chapter 5).
+
+The variables are the means and the logarithms of the scales. Limited-memory BFGS corrects a
+metric that is nearly right to begin with: for the means a few conjugate-gradient steps on the
+averaged Hessian of chapter 2, for the scales the way to their fixed point.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .data import check_inputs, check_labels, check_positive, check_prior_precision, check_size
+from .expectations import averages
+from .variational import ConvergenceWarning, MeanField, Posterior, Record, State
+
+_PAIRS = 6  # steps that the metric remembers
+_LOOSE, _CLOSE = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
+_BEST = 1e-8  # the best that a row's averages can do
+_LEAP = 2.5  # most that a log scale may change in one step
+_CG_STEPS, _CG_ERROR = 8, 0.3
+_SLAB = 150_000  # numbers in a slab of rows: X and its square stay in the cache
+
+
+class _Point(NamedTuple):
+    """One evaluation. `theta` stacks the means and the log scales, `slope` what ELBO gains."""
+
+    theta: np.ndarray
+    elbo: float
+    slope: np.ndarray
+    gap: float
+    precision: np.ndarray
+    probs: np.ndarray
+    spread: np.ndarray
+
+
+class _Problem(NamedTuple):
+    """Inputs, one-hot labels in the type of the inputs, and prior precisions, (M, 1)."""
+
+    X: np.ndarray
+    Y: np.ndarray
+    prior: np.ndarray
+
+    def slabs(self) -> list[slice]:
+        rows = max(1, _SLAB // self.X.shape[1])
+        return [slice(k, k + rows) for k in range(0, len(self.X), rows)]
+
+
+def fit(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    prior_precision: ArrayLike = 1.0,
+    family: str = "mean-field",
+    n_classes: int | None = None,
+    tol: float = 1e-3,
+    accuracy: float = 1e-4,
+    max_evaluations: int = 200,
+    callback: Callable[[State], object] | None = None,
+) -> Posterior:
+    """Fit by exact expectations: deterministic, nothing to tune, with a proven gap.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, M)
+        Inputs, bias included, at least one row.
+    y : array_like of int, shape (N,)
+        Labels in ``0..D-1``; a class may be absent.
+    prior_precision : array_like, scalar or shape (M,)
+        Precision of the prior; positive.
+    family : str
+        ``"mean-field"``: all weights independent under q.
+    n_classes : int, optional
+        Number of classes D, at least 2; by default ``max(y) + 1``.
+    tol : float
+        Stop when the gap to the optimum is proven to be at most this, in nats; positive.
+    accuracy : float
+        Accuracy of each row's averages in the last evaluation, see `expected_softmax`; positive.
+    max_evaluations : int
+        Most evaluations of the ELBO, at least 1.
+    callback : callable, optional
+        Called with a `State` after every evaluation.
+
+    Returns
+    -------
+    Posterior
+        With ``gap``, and one record in ``trace`` for each evaluation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, shape or range.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the gap is still above `tol` when evaluations or digits run out.
+    """
+    X = check_inputs(X)
+    Y = check_labels(y, len(X), n_classes).astype(X.dtype, copy=False)
+    prior = check_prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
+    if family != "mean-field":
+        raise ValueError(f'family must be "mean-field", not {family!r}')
+    tol = float(check_positive(tol, "tol", ()))
+    accuracy = float(check_positive(accuracy, "accuracy", ()))
+    max_evaluations = check_size(max_evaluations, "max_evaluations", at_least=1)
+
+    problem = _Problem(X, Y, prior)
+    trace: list[Record] = []
+
+    def evaluate(theta: np.ndarray, accuracy: float) -> _Point:
+        point = _evaluate(problem, theta, accuracy)
+        trace.append(Record(point.elbo, point.gap))
+        if callback is not None:
+            callback(State(len(trace), _mean_field(theta), point.elbo, point.gap))
+        return point
+
+    point = _climb(problem, evaluate, lambda: max_evaluations - len(trace), tol, accuracy)
+    if not point.gap <= tol:
+        warnings.warn(
+            f"fit stopped after {len(trace)} evaluations with a gap of {point.gap:.3g} nats, "
+            f"above tol={tol:g}; raise max_evaluations or tol, or scale the inputs",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return Posterior(_mean_field(point.theta), point.elbo, tuple(trace), point.gap)
+
+
+def _climb(
+    problem: _Problem,
+    evaluate: Callable[[np.ndarray, float], _Point],
+    left: Callable[[], int],
+    tol: float,
+    accuracy: float,
+) -> _Point:
+    """Ascend from the prior's mean, with finer averages as the gap closes."""
+    levels = [max(_LOOSE, accuracy), max(_CLOSE, accuracy), accuracy, min(_BEST, accuracy)]
+    level, steps, pairs = 0, 0, []
+    point = evaluate(_start(problem), levels[level])
+    axes = _curvature_axes(problem, point)
+    while left():
+        if point.gap <= tol:
+            if level >= 2:
+                break
+            level = 2
+            point = evaluate(point.theta, levels[level])
+            continue
+        direction = _direction(problem, point, axes, pairs)
+        finer = level == 0 and point.gap < 1
+        level += finer
+        new = _search(evaluate, left, point, direction, levels[level], finer)
+        if new is None:
+            # Rounding hides the way up: look closer, or give up where one cannot.
+            if level == 3 or not left():
+                break
+            level, pairs = level + 1, []
+            point = evaluate(point.theta, levels[level])
+            continue
+        pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
+        pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
+        point, steps = new, steps + 1
+        if steps == 3:
+            axes = _curvature_axes(problem, point)
+    return point
+
+
+def _search(evaluate, left, point, direction, accuracy, finer):
+    """Halve the step until the ELBO rises; None if it never does."""
+    rise = np.vdot(point.slope, direction)
+    t = min(1.0, _LEAP / max(np.abs(direction[1]).max(), _LEAP))
+    while left() and rise > 0 and t > 1e-6:
+        new = evaluate(point.theta + t * direction, accuracy)
+        ahead = np.vdot(new.slope, direction)
+        # The ELBO is concave: where it still rises at the far end, it has risen all the way.
+        # Values of unlike accuracy do not compare, slopes do.
+        if ahead >= 0 or (finer and ahead > -rise / 2):
+            return new
+        if new.elbo >= point.elbo + 1e-4 * t * rise and not finer:
+            return new
+        t /= 2
+    return None
+
+
+def _direction(problem, point, axes, pairs):
+    """Limited-memory BFGS, :eq:`eq-lbfgs`, around the variational Newton metric."""
+    q, kept = point.slope, []
+    for s, y in reversed(pairs):
+        a = np.vdot(s, q) / np.vdot(s, y)
+        kept.append(a)
+        q = q - a * y
+    # The log scales would move to their fixed point: slope 1 - x, distance -ln(x) / 2.
+    x = np.exp(2 * point.theta[1]) * point.precision
+    close = np.abs(x - 1) < 1e-4
+    pace = np.where(close, 0.5, -np.log(x) / 2 / np.where(close, 1, 1 - x))
+    r = np.stack([_newton(problem, point, axes, q[0]), pace * q[1]])
+    for (s, y), a in zip(pairs, reversed(kept), strict=True):
+        r = r + s * (a - np.vdot(y, r) / np.vdot(s, y))
+    return r
+
+
+def _newton(problem, point, axes, target):
+    """Solve with the averaged Hessian in the means by a few conjugate-gradient steps."""
+    X, _, prior = problem
+    V, diagonal = axes
+    # E[J] is approximated by J at the average, scaled to the right trace.
+    P = point.probs
+    size = np.maximum(point.spread.sum(axis=1), 0) / np.maximum((P * (1 - P)).sum(axis=1), 1e-30)
+    PS = P * size[:, None]
+
+    x, r = np.zeros_like(target), target
+    z = V @ ((V.T @ r) / diagonal)
+    p, rz = z, np.vdot(r, z)
+    stop = _CG_ERROR**2 * rz
+    for _ in range(_CG_STEPS):
+        Hp = prior * p
+        for rows in problem.slabs():
+            t = X[rows] @ p.astype(X.dtype, copy=False)
+            t -= np.einsum("nd,nd->n", P[rows], t)[:, None]
+            Hp += X[rows].T @ (PS[rows] * t)
+        a = rz / np.vdot(p, Hp)
+        x = x + a * p
+        r = r - a * Hp
+        z = V @ ((V.T @ r) / diagonal)
+        rz, old = np.vdot(r, z), rz
+        if not rz > stop:
+            break
+        p = z + rz / old * p
+    return x
+
+
+def _curvature_axes(problem: _Problem, point: _Point) -> tuple[np.ndarray, np.ndarray]:
+    """Axes in which every class's Hessian is nearly diagonal, and its diagonal in them."""
+    X, _, prior = problem
+    weight = np.maximum(point.spread, 0).sum(axis=1, dtype=np.float64)
+    # A sample of the rows is enough for a metric.
+    some = slice(None, None, max(1, len(X) // (20 * X.shape[1])))
+    x = X[some] * np.sqrt(weight[some, None] / prior[:, 0])
+    values, U = np.linalg.eigh(x.T @ x)
+    values = np.maximum(values, 0) * (weight.sum() / max(weight[some].sum(), 1e-300))
+    share = np.maximum(point.spread, 0).sum(axis=0, dtype=np.float64) / max(weight.sum(), 1e-300)
+    return U / np.sqrt(prior), 1 + values[:, None] * share
+
+
+def _evaluate(problem: _Problem, theta: np.ndarray, accuracy: float) -> _Point:
+    """Compute the ELBO, its slope in the means and log scales, and the gap, :eq:`eq-gap`."""
+    X, Y, prior = problem
+    mean, log_scale = theta
+    var = np.exp(2 * log_scale)
+    columns = mean.astype(X.dtype, copy=False), var.astype(X.dtype, copy=False)
+    probs, spread = np.empty_like(Y), np.empty_like(Y)
+    likelihood, pull, curvature = 0.0, np.zeros_like(mean), np.zeros_like(mean)
+    for rows in problem.slabs():
+        x = X[rows]
+        square = x * x
+        logit_mean = x @ columns[0]
+        lse, probs[rows], spread[rows] = averages(logit_mean, square @ columns[1], accuracy)
+        likelihood += np.vdot(Y[rows], logit_mean) - lse.sum(dtype=np.float64)
+        pull += x.T @ (Y[rows] - probs[rows])
+        curvature += square.T @ spread[rows]
+    kl = np.sum(prior * (mean**2 + var) - 1 - np.log(prior) - 2 * log_scale) / 2
+    precision = prior + np.maximum(curvature, 0)
+    slope = np.stack([pull - prior * mean, 1 - var * (prior + curvature)])
+    gap = np.sum((slope[0] ** 2 + slope[1] ** 2 / var) / prior) / 2
+    return _Point(theta, float(likelihood - kl), slope, float(gap), precision, probs, spread)
+
+
+def _start(problem: _Problem) -> np.ndarray:
+    """Means of zero, and the scales that equal probabilities would give."""
+    X, Y, prior = problem
+    D = Y.shape[1]
+    precision = prior + np.einsum("nm,nm->m", X, X, dtype=np.float64)[:, None] * (D - 1) / D**2
+    log_scale = np.repeat(-np.log(precision) / 2, D, axis=1)
+    return np.stack([np.zeros_like(log_scale), log_scale])
+
+
+def _mean_field(theta: np.ndarray) -> MeanField:
+    scale = np.exp(theta[1])
+    return MeanField(theta[0], scale + np.log(-np.expm1(-scale)))  # the inverse of softplus
