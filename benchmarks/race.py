@@ -74,7 +74,7 @@ def first_arrival(
         if arrival.arrived or step >= limit or arrival.spent >= budget:
             return None
         growth = 0.03 if gap < 3 else 0.1 if gap < 20 else 0.25
-        more = max(10, int(growth * step))
+        more = max(2, int(growth * step))
         if step:
             more = min(more, max(1, int((budget - arrival.spent) / (arrival.spent / step))))
         mark = time.perf_counter()

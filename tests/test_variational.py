@@ -165,7 +165,7 @@ def test_fit_reaches_the_optimum_of_the_toy_problem(toy, toy_optimum, seed):
 
 @pytest.fixture(scope="module")
 def toy_optimum(toy):
-    return oracles.optimum(toy.X, one_hot(toy.y, 3))
+    return oracles.optimum(toy.X, one_hot(toy.y, 3), n_nodes=17)
 
 
 def test_fit_follows_the_update_with_normal_noise(toy):

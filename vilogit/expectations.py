@@ -20,7 +20,7 @@ from .data import check_array, check_positive
 
 _WIDEST = 64.0  # a row with a wider logit is measured in larger units
 _SMALL = -2.0  # level of the rows that the expansion serves
-_SLAB = 60_000  # numbers in a temporary array: what fits in the cache
+_SLAB = 100_000  # numbers in a temporary array: it stays in the cache
 
 
 class Averages(NamedTuple):
@@ -118,8 +118,13 @@ def _rule(mean: np.ndarray, var: np.ndarray, level: float, accuracy: float) -> A
     if mean.shape[1] == 2:
         return _difference(mean, var, width, accuracy)
     grid = _grid(width, accuracy, mean.shape[1])
-    size = max(1, _SLAB * 4 // (mean.shape[1] * len(grid[0]) * len(grid[2])))
-    parts = [_race(mean[k : k + size], var[k : k + size], *grid) for k in range(0, len(mean), size)]
+    each = mean.shape[1] * len(grid[0]) * len(grid[2])
+    size = min(len(mean), max(1, _SLAB // each))
+    scratch = np.empty((2, size * each), grid[0].dtype)  # memory is slow when it is new
+    parts = [
+        _race(mean[k : k + size], var[k : k + size], *grid, scratch)
+        for k in range(0, len(mean), size)
+    ]
     return Averages(*map(np.concatenate, zip(*parts, strict=True))) if parts[1:] else parts[0]
 
 
@@ -156,39 +161,49 @@ def _difference(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float
 
 
 def _race(
-    mean: np.ndarray, var: np.ndarray, nodes: np.ndarray, weights: np.ndarray, steps: np.ndarray
+    mean: np.ndarray,
+    var: np.ndarray,
+    nodes: np.ndarray,
+    weights: np.ndarray,
+    steps: np.ndarray,
+    scratch: np.ndarray,
 ) -> Averages:
     """More classes: integrate over the score u that no logit with Gumbel noise exceeds."""
     # Axes: Gaussian node, u, class, row. The rows come last, where NumPy is fastest.
-    du = float(steps[1] - steps[0])
-    mean, scale = mean.T, np.sqrt(var.T).astype(nodes.dtype, copy=False)
+    du = steps[1] - steps[0]
+    mean, scale = mean.T.copy(), np.sqrt(var.T).astype(nodes.dtype, order="C")
     low = (mean + scale * nodes[0]).max(axis=0)
     start = (mean - low).astype(nodes.dtype)
     noise = np.exp(nodes[:, None, None] * scale)
-    t = np.exp(start - steps[:, None, None]) * noise[:, None]  # exp(logit - u)
-    np.minimum(t, 80, out=t)
+    shape = (len(nodes), len(steps), *scale.shape)
+    minus_t, density = (part[: np.prod(shape)].reshape(shape) for part in scratch)
+    with np.errstate(over="ignore"):
+        np.multiply(-np.exp(start - steps[:, None, None]), noise[:, None], out=minus_t)
+    np.maximum(minus_t, -40, out=minus_t)  # numbers below the normal range are slow
 
     def average(values: np.ndarray) -> np.ndarray:
         return (weights @ values.reshape(len(nodes), -1)).reshape(values.shape[1:])
 
-    density = np.exp(-t)
+    np.exp(minus_t, out=density)  # exp(-t), where t = exp(logit - u)
     cdf = average(density)
-    density *= t
-    slope = average(density)  # of the cdf in u, with its sign changed
-    density *= t
-    bend = slope - average(density)
+    density *= minus_t
+    slope = average(density)  # minus the derivative of the cdf in u
+    density *= minus_t
+    bend = average(density)  # minus its second derivative, less the slope
 
-    all_below = cdf.prod(axis=1, keepdims=True)
-    share = all_below / np.maximum(cdf, 1e-30)
-    probs = du * np.sum(share * slope, axis=0, dtype=np.float64)
-    spread = du * np.sum(share * bend, axis=0, dtype=np.float64)
+    all_below = np.exp(np.maximum(np.log(cdf).sum(axis=1), -80))
+    share = all_below[:, None] / cdf
+    probs = np.einsum("udn,udn->dn", share, slope) * -du
+    spread = probs - np.einsum("udn,udn->dn", share, bend) * du
     # Beyond the last u both integrands are exp(-u) times the same: what probs lack, spread lacks.
     whole = probs / probs.sum(axis=0)
     spread += whole - probs
     # The same tail has a Gumbel variable centred at the log of the average of sum(exp(logits)).
-    center = np.log(np.sum(np.exp(start) * average(noise), axis=0, dtype=np.float64))
+    center = start + np.log(average(noise))
+    top = center.max(axis=0)
+    center = top + np.log(np.exp(center - top).sum(axis=0))
     reference = np.exp(-np.exp(np.minimum(center - steps[:, None], 5.0)))
-    gap = np.sum(reference - all_below[:, 0], axis=0, dtype=np.float64)
+    gap = (reference - all_below).sum(axis=0)
     return Averages(low + center + du * gap, whole.T, spread.T)
 
 

@@ -58,7 +58,7 @@ def fit(
     family: str = "mean-field",
     n_classes: int | None = None,
     tol: float = 1e-3,
-    accuracy: float = 1e-4,
+    accuracy: float = 3e-5,
     max_evaluations: int = 200,
     callback: Callable[[State], object] | None = None,
 ) -> Posterior:
@@ -138,7 +138,8 @@ def _climb(
     accuracy: float,
 ) -> _Point:
     """Ascend from the prior's mean, with finer averages as the gap closes."""
-    levels = [max(_LOOSE, accuracy), max(_CLOSE, accuracy), accuracy, min(_BEST, accuracy)]
+    loose = _LOOSE if problem.Y.shape[1] > 2 else _CLOSE  # two classes are cheap
+    levels = [max(loose, accuracy), max(_CLOSE, accuracy), accuracy, min(_BEST, accuracy)]
     level, steps, pairs = 0, 0, []
     point = evaluate(_start(problem), levels[level])
     axes = _curvature_axes(problem, point)

@@ -203,7 +203,14 @@ def kl_to_prior(q: MeanField, prior_precision: ArrayLike) -> float:
     return float(terms.sum() / 2)
 
 
-def elbo(q: MeanField, X: ArrayLike, Y: ArrayLike, prior_precision: ArrayLike = 1.0) -> float:
+def elbo(
+    q: MeanField,
+    X: ArrayLike,
+    Y: ArrayLike,
+    prior_precision: ArrayLike = 1.0,
+    *,
+    accuracy: float = 1e-6,
+) -> float:
     """Evidence lower bound by quadrature, :eq:`def-elbo`; no sampling.
 
     Parameters
@@ -216,6 +223,8 @@ def elbo(q: MeanField, X: ArrayLike, Y: ArrayLike, prior_precision: ArrayLike = 
         One-hot labels.
     prior_precision : array_like, scalar or shape (M,)
         Precision of the prior; positive.
+    accuracy : float
+        Largest error of a row's averages, see `expected_softmax`.
 
     Returns
     -------
@@ -231,7 +240,7 @@ def elbo(q: MeanField, X: ArrayLike, Y: ArrayLike, prior_precision: ArrayLike = 
     X = check_array(X, "X", ("N", len(q.mean)))
     Y = check_one_hot(Y, len(X), q.mean.shape[1])
     mean, var = _logit_moments(q, X)
-    log_sum_exp = expected_softmax(mean, var)[0]
+    log_sum_exp = expected_softmax(mean, var, accuracy=accuracy).log_sum_exp
     return float(np.sum(Y * mean) - log_sum_exp.sum()) - kl_to_prior(q, prior_precision)
 
 

@@ -1,0 +1,232 @@
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import datasets
+
+from vilogit import ConvergenceWarning, elbo, fit, one_hot, simulate
+
+
+def bias(X):
+    return np.column_stack([X, np.ones(len(X))])
+
+
+def standardized(bunch):
+    return bias((bunch.data - bunch.data.mean(axis=0)) / bunch.data.std(axis=0)), bunch.target
+
+
+def separable():
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    centers = np.array([[0, 6], [-5, -3], [5, -3]])
+    return bias(centers[y] + rng.standard_normal((90, 2))), y
+
+
+SETS = {
+    "toy": lambda: simulate(np.random.default_rng(1))[:2],
+    "iris": lambda: standardized(datasets.load_iris()),
+    "wine": lambda: standardized(datasets.load_wine()),
+    "breast cancer": lambda: standardized(datasets.load_breast_cancer()),
+    "digits": lambda: (bias(datasets.load_digits().data / 16), datasets.load_digits().target),
+    "separable": separable,
+}
+
+
+@pytest.fixture(scope="module", params=SETS)
+def fitted(request):
+    X, y = SETS[request.param]()
+    return X, y, fit(X, y)
+
+
+def test_fifteen_evaluations_prove_a_gap_below_a_thousandth(fitted):
+    posterior = fitted[2]
+    assert posterior.gap <= 1e-3
+    assert len(posterior.trace) <= 15
+    assert posterior.trace[-1] == (posterior.elbo, posterior.gap)
+
+
+def test_elbo_agrees_with_a_finer_rule(fitted):
+    X, y, posterior = fitted
+    # The finest rule is itself tested against tensor quadrature, row by row.
+    finest = elbo(posterior.q, X, one_hot(y, y.max() + 1), accuracy=1e-9)
+    assert posterior.elbo == pytest.approx(finest, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["toy", "separable", "iris"])
+def test_the_optimum_is_scipys(name):
+    X, y = SETS[name]()
+    some = np.random.default_rng(0).permutation(len(X))[:40]
+    X, y = X[some], y[some]
+    best, mean, scale = oracles.optimum(X, one_hot(y, 3), 1.5, n_nodes=19)
+    posterior = fit(X, y, prior_precision=1.5, tol=1e-8, accuracy=1e-9)
+    assert posterior.elbo == pytest.approx(best, abs=1e-4)
+    np.testing.assert_allclose(posterior.mean, mean, atol=2e-3)
+    np.testing.assert_allclose(posterior.scale, scale, rtol=2e-3)
+
+
+def test_the_gap_is_a_bound_all_the_way(fitted):
+    X, y, posterior = fitted
+    if len(X) > 500:
+        pytest.skip("large sets take long to fit exactly")
+    best = fit(X, y, tol=1e-6, accuracy=1e-8).elbo
+    # Early records are of coarse averages: allow their error, 3e-2 a row at the very most.
+    for record in posterior.trace:
+        assert best - record.elbo <= record.gap + 1e-3 * len(X)
+    assert best - posterior.elbo <= posterior.gap + 1e-4
+
+
+def test_the_optimum_is_a_fixed_point():
+    """Precisions are prior plus average Jacobian, means balance the residuals."""
+    X, y = SETS["wine"]()
+    prior = np.linspace(0.5, 2, X.shape[1])
+    posterior = fit(X, y, prior_precision=prior, tol=1e-9, accuracy=1e-9)
+    logit_mean, logit_var = posterior.logit_moments(X)
+    from vilogit import expected_softmax
+
+    _, probs, spread = expected_softmax(logit_mean, logit_var, accuracy=1e-9)
+    np.testing.assert_allclose(
+        posterior.mean, X.T @ (one_hot(y, 3) - probs) / prior[:, None], atol=1e-3
+    )
+    np.testing.assert_allclose(posterior.scale**-2, prior[:, None] + (X**2).T @ spread, rtol=1e-4)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1))
+def test_scaling_a_column_scales_its_weights(seed):
+    rng = np.random.default_rng(seed)
+    X, y, _ = simulate(rng, n=40)
+    factor = np.exp(rng.uniform(-2, 2, 3))
+    plain = fit(X, y, n_classes=3, tol=1e-7, accuracy=1e-8)
+    scaled = fit(X * factor, y, n_classes=3, prior_precision=factor**2, tol=1e-7, accuracy=1e-8)
+    assert scaled.elbo == pytest.approx(plain.elbo, abs=1e-5)
+    np.testing.assert_allclose(scaled.mean * factor[:, None], plain.mean, atol=1e-2)
+    np.testing.assert_allclose(scaled.scale * factor[:, None], plain.scale, rtol=1e-2)
+
+
+def awkward():
+    rng = np.random.default_rng(2)
+    n = 80
+    X = bias(rng.standard_normal((n, 3)))
+    y = (X @ rng.normal(0, 2, (4, 3)) + rng.gumbel(size=(n, 3))).argmax(axis=1)
+    yield "tiny columns", X * 1e-4, y, {}
+    yield "huge columns", X * 1e4, y, {}
+    yield "columns of all sizes", X * [1e-4, 1, 1e4, 1], y, {}
+    for precision in (1e-4, 1e-2, 1e2, 1e4):
+        yield f"precision {precision:g}", X, y, {"prior_precision": precision}
+    yield "precisions of all sizes", X, y, {"prior_precision": [1e-4, 1, 1e4, 1e-2]}
+    yield "absent class", X, y, {"n_classes": 5}
+    yield "constant, zero, duplicate", np.column_stack([X, 0 * X, X[:, 0]]), y, {}
+    yield "more columns than rows", rng.standard_normal((10, 40)), np.arange(10) % 3, {}
+    for D in (25, 100):
+        X_many, y_many = rng.standard_normal((300, 5)), rng.integers(D, size=300)
+        yield f"{D} classes", X_many, y_many, {"n_classes": D}
+    yield "one observation", X[:1], [1], {}
+    yield "one observation, three classes", X[:1], [0], {"n_classes": 3}
+    yield "one label only", X, np.zeros(n, int), {"n_classes": 3}
+    yield "all inputs zero", 0 * X, y, {}
+    X_apart = bias(np.concatenate([rng.normal(-9, 1, 40), rng.normal(9, 1, 40)])[:, None])
+    y_apart = np.repeat([0, 1], 40)
+    yield "separable, weak prior", X_apart, y_apart, {"prior_precision": 1e-4}
+    yield "separable, huge", 1e4 * X_apart, y_apart, {}
+    yield "float32", X.astype(np.float32), y, {}
+    yield "no hope", X * 1e150, y, {"max_evaluations": 40}
+
+
+@pytest.mark.parametrize("case", list(awkward()), ids=lambda case: case[0])
+def test_awkward_input_gets_a_proof_or_a_warning(case):
+    name, X, y, options = case
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = fit(X, y, **options)
+    assert {w.category for w in caught} <= {ConvergenceWarning}
+    assert bool(caught) == (posterior.gap > 1e-3)
+    assert bool(caught) == (name == "no hope")
+    assert np.isfinite(posterior.mean).all() and np.isfinite(posterior.scale).all()
+    assert (posterior.scale > 0).all() and np.isfinite(posterior.elbo)
+    probs = posterior.predict_proba(X)
+    np.testing.assert_allclose(probs.sum(axis=1), 1)
+    assert (probs >= 0).all()
+
+
+def test_a_column_of_zeros_keeps_the_prior():
+    X, y = SETS["toy"]()
+    posterior = fit(np.column_stack([X, np.zeros(60)]), y, prior_precision=4.0, tol=1e-8)
+    np.testing.assert_allclose(posterior.mean[-1], 0, atol=1e-6)
+    np.testing.assert_allclose(posterior.scale[-1], 0.5, rtol=1e-4)
+
+
+def test_a_fit_that_runs_out_warns_with_its_gap_and_keeps_its_best():
+    X, y = SETS["wine"]()
+    with pytest.warns(ConvergenceWarning, match=r"after 4 evaluations with a gap of .* nats"):
+        posterior = fit(X, y, max_evaluations=4)
+    assert posterior.gap > 1e-3 and len(posterior.trace) == 4
+    assert posterior.elbo >= posterior.trace[0].elbo
+
+
+def test_float32_inputs_agree_with_float64():
+    X, y = SETS["iris"]()
+    single, double = fit(X.astype(np.float32), y), fit(X, y)
+    assert single.elbo == pytest.approx(double.elbo, abs=5e-3)
+    np.testing.assert_allclose(single.mean, double.mean, atol=0.1)
+
+
+def test_callback_sees_every_evaluation():
+    states = []
+    X, y = SETS["toy"]()
+    posterior = fit(X, y, callback=states.append)
+    assert [s.step for s in states] == list(range(1, len(posterior.trace) + 1))
+    assert [(s.elbo, s.gap) for s in states] == list(posterior.trace)
+    np.testing.assert_array_equal(states[-1].q.mean, posterior.mean)
+
+
+def test_same_input_same_bits_on_one_thread():
+    script = (
+        "import numpy as np, vilogit\n"
+        "X, y, _ = vilogit.simulate(np.random.default_rng(3), n=500)\n"
+        "p = vilogit.fit(X, y)\n"
+        "print(p.mean.tobytes().hex(), p.scale.tobytes().hex(), p.elbo.hex())\n"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+            env={"OPENBLAS_NUM_THREADS": "1", "PATH": ""},
+        ).stdout
+        for _ in range(2)
+    ]  # fmt: skip
+    assert outputs[0] == outputs[1] != ""
+
+
+def test_input_is_left_alone():
+    X, y = SETS["toy"]()
+    X, y = X.copy(), np.array(y)
+    X.flags.writeable = y.flags.writeable = False
+    fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"family": "full"}, ValueError, "family must be \"mean-field\", not 'full'"),
+        ({"tol": 0}, ValueError, "tol must be positive"),
+        ({"tol": "small"}, TypeError, "tol must hold real numbers"),
+        ({"accuracy": -1}, ValueError, "accuracy must be positive"),
+        ({"max_evaluations": 0}, ValueError, "max_evaluations must be at least 1"),
+        ({"max_evaluations": 1.5}, TypeError, "max_evaluations must be an integer"),
+        ({"prior_precision": 0}, ValueError, "prior_precision must be positive"),
+        ({"prior_precision": [1, 1]}, ValueError, r"prior_precision has shape \(2,\)"),
+        ({"X": np.full((60, 3), np.inf)}, ValueError, "X must be finite"),
+        ({"X": np.ones((0, 3))}, ValueError, "at least one row"),
+        ({"y": np.zeros(60, int)}, ValueError, "y holds only class 0"),
+        ({"y": [0]}, ValueError, "y has 1 labels, but X has 60 rows"),
+        ({"n_classes": 2}, ValueError, "expected a label in 0..1"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, error, message):
+    X, y = SETS["toy"]()
+    with pytest.raises(error, match=message):
+        fit(**{"X": X, "y": y, **arguments})
