@@ -103,7 +103,7 @@ def seconds_of(peer: Peer, settings: dict, seed: int, steps: int) -> float:
 def tune(peer: Peer, exact: ExactElbo, optimum: float, budget: float) -> dict:
     """Find the settings that bring a peer soonest to the last target.
 
-    Two seeds must arrive, and the slower of them counts. Where nothing arrives, the settings
+    Four seeds must arrive, and the slowest of them counts. Where nothing arrives, the settings
     that come closest are kept.
 
     Returns
@@ -116,7 +116,7 @@ def tune(peer: Peer, exact: ExactElbo, optimum: float, budget: float) -> dict:
     def attempt(settings: dict) -> None:
         # The first run from new settings compiles; then the clock is the updates' alone.
         seconds, closest = 0.0, 0.0
-        for seed in (100, 101):
+        for seed in range(100, 104):
             allowed = min(budget, best["seconds"] or budget)
             arrival = first_arrival(peer, settings, seed, exact, optimum, allowed)
             closest = max(closest, arrival.closest)

@@ -53,8 +53,9 @@ def expected_softmax(
     logit_mean, logit_var : array_like, shape (N, D)
         Means and variances (not negative) of the logits, D at least 2.
     accuracy : float
-        Largest error of any average of a row, positive; below 1e-9 it is 1e-9. At 1e-3 and above
-        the arithmetic is single precision.
+        Largest error to expect of any average of a row, positive; below 1e-9 it is 1e-9.
+        The worst rows reach twice that, most stay far below. At 1e-3 and above the arithmetic is
+        in single precision.
 
     Returns
     -------
@@ -130,19 +131,24 @@ def _rule(mean: np.ndarray, var: np.ndarray, level: float, accuracy: float) -> A
 
 def _expansion(mean: np.ndarray, var: np.ndarray) -> Averages:
     """Second order in the variances; the derivatives are those of chapter 1."""
-    shifted = mean - mean.max(axis=1, keepdims=True)
-    probs = np.exp(shifted)
-    total = probs.sum(axis=1, keepdims=True)
+    # Classes first: sums over a few classes are slow as the inner loop.
+    mean, var = mean.T.copy(), var.T.copy()
+    top = mean.max(axis=0)
+    mean -= top
+    probs = np.exp(mean, out=mean)
+    total = probs.sum(axis=0)
     probs /= total
-    lse = (np.log(total) + (mean - shifted)[:, :1])[:, 0]
 
-    bend = var * (1 - 2 * probs)
-    drift = (probs * bend).sum(axis=1, keepdims=True)
-    turn = drift - (probs**2 * var).sum(axis=1, keepdims=True)
-    spread = probs * (1 - probs)
+    bend = 1 - 2 * probs
+    bend *= var
+    drift = np.einsum("dn,dn->n", probs, bend)
+    turn = drift - np.einsum("dn,dn,dn->n", probs, probs, var)
+    spread = probs - probs * probs
     change = probs * ((bend - drift) / 2 - probs * (2 * bend - turn))
-    lse = lse + (var * (spread / 2 + change / 4)).sum(axis=1)
-    return Averages(lse, probs * (1 + (bend - drift) / 2), spread + change)
+    lse = top + np.log(total)
+    lse += np.einsum("dn,dn->n", var, spread) / 2 + np.einsum("dn,dn->n", var, change) / 4
+    bend -= drift
+    return Averages(lse, (probs + probs * bend / 2).T, (spread + change).T)
 
 
 def _difference(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
@@ -211,20 +217,25 @@ def _race(
 def _grid(width: float, accuracy: float, n_classes: int) -> tuple[np.ndarray, ...]:
     """Gaussian nodes and weights, and the steps of u above the lowest logit of the race.
 
-    The trapezium rule's error is the integrand's spectrum beyond 2 pi / step, which falls
-    exponentially for all that is integrated here.
+    Gauss-Hermite nodes serve narrow logits; they fail for wide ones, where the trapezium rule
+    does not: its error is the spectrum beyond 2 pi / step, and that falls exponentially.
     """
     # The spread, two derivatives on, is up to ten times less exact than log-sum-exp.
     digits = np.log(10 * max(width, 1.0) / max(accuracy, 1e-9))
-    reach = np.sqrt(2 * digits) + 0.3
-    step = 2 * np.pi / (1.3 * np.sqrt(digits) + 0.27 * width * digits)
-    half = int(np.ceil(reach / step))
-    nodes = step * np.arange(-half, half + 1)
-    weights = np.exp(-(nodes**2) / 2)
+    if width < 1.5:
+        nodes, weights = np.polynomial.hermite_e.hermegauss(
+            int(np.ceil(digits * (0.25 + 0.35 * width)))
+        )
+    else:
+        step = 2 * np.pi / (1.3 * np.sqrt(digits) + 0.27 * width * digits)
+        half = int(np.ceil((np.sqrt(2 * digits) + 0.3) / step))
+        nodes = step * np.arange(-half, half + 1)
+        weights = np.exp(-(nodes**2) / 2)
     weights /= weights.sum()
 
     du = np.pi**2 / (digits + 3)
-    above = reach * width + min(width**2, reach * width) + np.log(n_classes) + 0.5 * digits
+    reach = width * nodes[-1]
+    above = reach + min(width**2, reach) + np.log(n_classes) + 0.5 * digits
     steps = np.arange(-np.log(digits), above + du, du)
     dtype = np.float32 if accuracy >= 1e-3 and width < 8 else np.float64
     return nodes.astype(dtype), weights.astype(dtype), steps.astype(dtype)

@@ -23,6 +23,7 @@ _LOOSE, _CLOSE = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum
 _BEST = 1e-8  # the best that a row's averages can do
 _LEAP = 2.5  # most that a log scale may change in one step
 _CG_STEPS, _CG_ERROR = 8, 0.3
+_ROWS = 4000  # rows that the metric is built from
 _SLAB = 150_000  # numbers in a slab of rows: X and its square stay in the cache
 
 
@@ -187,7 +188,7 @@ def _search(evaluate, left, point, direction, accuracy, finer):
 
 
 def _direction(problem, point, axes, pairs):
-    """Limited-memory BFGS, :eq:`eq-lbfgs`, around the variational Newton metric."""
+    """Limited-memory BFGS (Nocedal, 1980) around the variational Newton metric."""
     q, kept = point.slope, []
     for s, y in reversed(pairs):
         a = np.vdot(s, q) / np.vdot(s, y)
@@ -205,23 +206,22 @@ def _direction(problem, point, axes, pairs):
 
 def _newton(problem, point, axes, target):
     """Solve with the averaged Hessian in the means by a few conjugate-gradient steps."""
-    X, _, prior = problem
+    prior = problem.prior
     V, diagonal = axes
+    some = _sample(problem)
+    X, P, spread = problem.X[some], point.probs[some], point.spread[some]
     # E[J] is approximated by J at the average, scaled to the right trace.
-    P = point.probs
-    size = np.maximum(point.spread.sum(axis=1), 0) / np.maximum((P * (1 - P)).sum(axis=1), 1e-30)
-    PS = P * size[:, None]
+    size = np.maximum(spread.sum(axis=1), 0) / np.maximum((P * (1 - P)).sum(axis=1), 1e-30)
+    PS = P * size[:, None] * (len(problem.X) / len(X))
 
     x, r = np.zeros_like(target), target
     z = V @ ((V.T @ r) / diagonal)
     p, rz = z, np.vdot(r, z)
     stop = _CG_ERROR**2 * rz
     for _ in range(_CG_STEPS):
-        Hp = prior * p
-        for rows in problem.slabs():
-            t = X[rows] @ p.astype(X.dtype, copy=False)
-            t -= np.einsum("nd,nd->n", P[rows], t)[:, None]
-            Hp += X[rows].T @ (PS[rows] * t)
+        t = X @ p.astype(X.dtype, copy=False)
+        t -= np.einsum("nd,nd->n", P, t)[:, None]
+        Hp = prior * p + X.T @ (PS * t)
         a = rz / np.vdot(p, Hp)
         x = x + a * p
         r = r - a * Hp
@@ -235,15 +235,20 @@ def _newton(problem, point, axes, target):
 
 def _curvature_axes(problem: _Problem, point: _Point) -> tuple[np.ndarray, np.ndarray]:
     """Axes in which every class's Hessian is nearly diagonal, and its diagonal in them."""
-    X, _, prior = problem
-    weight = np.maximum(point.spread, 0).sum(axis=1, dtype=np.float64)
-    # A sample of the rows is enough for a metric.
-    some = slice(None, None, max(1, len(X) // (20 * X.shape[1])))
-    x = X[some] * np.sqrt(weight[some, None] / prior[:, 0])
+    some, prior = _sample(problem), problem.prior
+    X, spread = problem.X[some], np.maximum(point.spread[some], 0)
+    weight = spread.sum(axis=1)
+    x = X * np.sqrt(weight[:, None] / prior[:, 0])
     values, U = np.linalg.eigh(x.T @ x)
-    values = np.maximum(values, 0) * (weight.sum() / max(weight[some].sum(), 1e-300))
-    share = np.maximum(point.spread, 0).sum(axis=0, dtype=np.float64) / max(weight.sum(), 1e-300)
+    values = np.maximum(values, 0) * (len(problem.X) / len(X))
+    share = spread.sum(axis=0) / max(weight.sum(), 1e-300)
     return U / np.sqrt(prior), 1 + values[:, None] * share
+
+
+def _sample(problem: _Problem) -> slice:
+    """Return evenly spaced rows, enough for a metric: the pairs correct what it misses."""
+    n, m = problem.X.shape
+    return slice(None, None, max(1, n // max(_ROWS, 20 * m)))
 
 
 def _evaluate(problem: _Problem, theta: np.ndarray, accuracy: float) -> _Point:

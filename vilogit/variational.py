@@ -209,7 +209,7 @@ def elbo(
     Y: ArrayLike,
     prior_precision: ArrayLike = 1.0,
     *,
-    accuracy: float = 1e-6,
+    accuracy: float = 1e-8,
 ) -> float:
     """Evidence lower bound by quadrature, :eq:`def-elbo`; no sampling.
 
