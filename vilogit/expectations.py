@@ -222,7 +222,7 @@ def _grid(width: float, accuracy: float, n_classes: int) -> tuple[np.ndarray, ..
     """
     # The spread, two derivatives on, is up to ten times less exact than log-sum-exp.
     digits = np.log(10 * max(width, 1.0) / max(accuracy, 1e-9))
-    if width < 1.5:
+    if width * digits < 26:
         nodes, weights = np.polynomial.hermite_e.hermegauss(
             int(np.ceil(digits * (0.25 + 0.35 * width)))
         )
