@@ -133,6 +133,7 @@ def compare(problem: Problem, tuned: dict, repeats: int) -> dict:
     row = {
         "N": len(problem.X), "M": problem.X.shape[1], "D": problem.D,
         "optimum": optimum, "optimum_gap": proven,
+        "budget_ratio": BUDGET["run"] / base,
         "vilogit": {
             str(tol): {
                 "seconds": summary(seconds["vilogit", tol]),
@@ -264,7 +265,7 @@ def say_set(problem: Problem, row: dict) -> None:
                 f"to {target} nats x {cell['ratio']:.3g} (with compilation "
                 f"{cell['ratio_with_compile']:.3g}), {cell['steps']:.0f} steps"
                 if cell
-                else f"to {target} nats: never, closest {entry['closest']:.3g}"
+                else f"to {target} nats: not in x {row['budget_ratio']:.3g}, {entry['closest']:.3g} off"
             )
         print(f"  {name:12s} " + "; ".join(cells), flush=True)
 

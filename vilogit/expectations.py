@@ -95,7 +95,8 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Averages:
         return _expansion(mean, var)
     # Rows of like width share their nodes: which rule a row gets must not hang on its neighbours.
     each = 2 if mean.shape[1] == 2 else 1
-    level = each * np.ceil(np.log2(np.maximum(top_var, 0.5)) / each)
+    level = each * np.ceil(np.log2(np.maximum(top_var, 2.0)) / each)
+    level[top_var <= 0.5] = -1
     level[top_var <= small] = _SMALL
     if (level == level[0]).all():
         return _rule(mean, var, level[0], accuracy)
