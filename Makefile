@@ -7,7 +7,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 BUILD := $(BIN)/jupyter-book build . -W -n --keep-going
 
-.PHONY: book test serve refresh lint lock clean
+.PHONY: book test serve refresh lint lock bench clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -34,6 +34,15 @@ lock: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --no-header --no-emit-package vilogit \
 	    requirements.txt pyproject.toml --extra test -o requirements.lock
+
+bench: benchmarks/.venv/.ready
+	cd benchmarks && .venv/bin/python run.py $(ARGS)
+
+benchmarks/.venv/.ready: benchmarks/requirements.txt
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/pip install --quiet -r benchmarks/requirements.txt
+	benchmarks/.venv/bin/pip install --quiet --no-deps -e .
+	touch $@
 
 clean:
 	rm -rf _build $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -261,11 +261,12 @@ def say_set(problem: Problem, row: dict) -> None:
     for name, entry in row["peers"].items():
         cells = []
         for target, cell in entry["targets"].items():
+            missed = f"not in x {row['budget_ratio']:.3g}, {entry['closest']:.3g} off"
             cells.append(
                 f"to {target} nats x {cell['ratio']:.3g} (with compilation "
                 f"{cell['ratio_with_compile']:.3g}), {cell['steps']:.0f} steps"
                 if cell
-                else f"to {target} nats: not in x {row['budget_ratio']:.3g}, {entry['closest']:.3g} off"
+                else f"to {target} nats: {missed}"
             )
         print(f"  {name:12s} " + "; ".join(cells), flush=True)
 

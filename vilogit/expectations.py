@@ -202,16 +202,18 @@ def _race(
     share = all_below[:, None] / cdf
     probs = np.einsum("udn,udn->dn", share, slope) * -du
     spread = probs - np.einsum("udn,udn->dn", share, bend) * du
-    # Beyond the last u both integrands are exp(-u) times the same: what probs lack, spread lacks.
-    whole = probs / probs.sum(axis=0)
-    spread += whole - probs
-    # The same tail has a Gumbel variable centred at the log of the average of sum(exp(logits)).
-    center = start + np.log(average(noise))
-    top = center.max(axis=0)
-    center = top + np.log(np.exp(center - top).sum(axis=0))
+    # Beyond the last u the integrands are exp(-u) times the average of exp(logit), and so is the
+    # tail of one Gumbel variable centred at the log of their sum.
+    tail = start + np.log(average(noise))
+    top = tail.max(axis=0)
+    tail = np.exp(tail - top)
+    total = tail.sum(axis=0)
+    missing = (1 - probs.sum(axis=0)) * (tail / total)
+    center = top + np.log(total)
     reference = np.exp(-np.exp(np.minimum(center - steps[:, None], 5.0)))
     gap = (reference - all_below).sum(axis=0)
-    return Averages(low + center + du * gap, whole.T, spread.T)
+    whole = np.maximum(probs + missing, 0)
+    return Averages(low + center + du * gap, whole.T, (spread + missing).T)
 
 
 @lru_cache(maxsize=256)
