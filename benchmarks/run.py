@@ -45,7 +45,7 @@ HERE = Path(__file__).parent
 TUNED = HERE / "tuned.json"
 TOLERANCES = (1e-3, *reversed(TARGETS))  # the default first: it is what peers are compared with
 PACKAGES = ("numpy", "jax", "numpyro", "pymc", "pytensor", "pyro-ppl", "torch", "scikit-learn")
-BUDGET = {"tune": 10.0, "run": 20.0}  # seconds of updates, for one run of one peer
+BUDGET = {"tune": 10.0, "run": 30.0}  # seconds of updates, for one run of one peer
 ENOUGH = 10.0  # seconds of one peer on one set after which it is not started again
 
 
