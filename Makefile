@@ -15,8 +15,7 @@ book: $(VENV)/.ready
 
 test: book
 	tools/browser.sh
-	$(BIN)/pytest -n 2 --dist loadscope
-	$(BIN)/pytest --nbval --nbval-current-env -n 2 --dist loadscope book
+	$(BIN)/pytest -n 2 --dist loadscope --nbval --nbval-current-env tests book
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -1,5 +1,6 @@
 """Every page of the built site, as a reader meets it."""
 
+import functools
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote, urljoin, urlsplit
@@ -64,10 +65,14 @@ class _Links(HTMLParser):
                 self.links.append(attributes[key])
 
 
+@functools.cache
+def parsed(path):
+    return _Links(path.read_text())
+
+
 @pytest.mark.parametrize("name", ["index.html", *PAGES])
 def test_every_link_inside_the_site_resolves(name):
-    parsed = {}
-    for link in _Links((SITE / name).read_text()).links:
+    for link in parsed((SITE / name).resolve()).links:
         target = urlsplit(urljoin(f"http://site.invalid/{name}", link))
         if target.netloc != "site.invalid":
             assert target.scheme in ("https", "mailto"), link
@@ -75,8 +80,8 @@ def test_every_link_inside_the_site_resolves(name):
         path = SITE / unquote(target.path).lstrip("/")
         assert path.exists(), f"{link} leads nowhere"
         if target.fragment and path.suffix == ".html":
-            parsed.setdefault(path, _Links(path.read_text()))
-            assert unquote(target.fragment) in parsed[path].anchors, f"{link}: no such anchor"
+            anchors = parsed(path.resolve()).anchors
+            assert unquote(target.fragment) in anchors, f"{link}: no such anchor"
 
 
 def frames(page):
