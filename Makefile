@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # Small matrix products run many times slower when two BLAS threads share a busy core.
 export OPENBLAS_NUM_THREADS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
-BUILD := $(BIN)/jupyter-book build . -W -n --keep-going
+# --all: a page is stale when vilogit changes, which Sphinx does not see.
+BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
 .PHONY: book test serve refresh lint lock bench clean
 
