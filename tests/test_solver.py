@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import datasets
 
-from vilogit import ConvergenceWarning, elbo, fit, one_hot, simulate
+from vilogit import ConvergenceWarning, elbo, expected_softmax, fit, one_hot, simulate
 
 
 def bias(X):
@@ -86,8 +86,6 @@ def test_the_optimum_is_a_fixed_point():
     prior = np.linspace(0.5, 2, X.shape[1])
     posterior = fit(X, y, prior_precision=prior, tol=1e-9, accuracy=1e-9)
     logit_mean, logit_var = posterior.logit_moments(X)
-    from vilogit import expected_softmax
-
     _, probs, spread = expected_softmax(logit_mean, logit_var, accuracy=1e-9)
     np.testing.assert_allclose(
         posterior.mean, X.T @ (one_hot(y, 3) - probs) / prior[:, None], atol=1e-3

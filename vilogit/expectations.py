@@ -88,22 +88,22 @@ def expected_softmax(
 
 
 def averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Averages:
-    """`expected_softmax` of checked float64 arrays."""
+    """`expected_softmax` of checked arrays; float32 ones may give float32 averages."""
     top_var = var.max(axis=1, initial=0.0)
     small = min(2 * accuracy**0.5, 0.2)
     if not (top_var > small).any():
         return _expansion(mean, var)
     # Rows of like width share their nodes: which rule a row gets must not hang on its neighbours.
-    each = 2 if mean.shape[1] == 2 else 1
-    level = each * np.ceil(np.log2(np.maximum(top_var, 2.0)) / each)
+    stride = 2 if mean.shape[1] == 2 else 1
+    level = stride * np.ceil(np.log2(np.maximum(top_var, 2.0)) / stride)
     level[top_var <= 0.5] = -1
     level[top_var <= small] = _SMALL
     if (level == level[0]).all():
         return _rule(mean, var, level[0], accuracy)
     out = Averages(np.empty(len(mean)), np.empty_like(mean), np.empty_like(mean))
-    for each in np.unique(level):
-        rows = level == each
-        for whole, part in zip(out, _rule(mean[rows], var[rows], each, accuracy), strict=True):
+    for one in np.unique(level):
+        rows = level == one
+        for whole, part in zip(out, _rule(mean[rows], var[rows], one, accuracy), strict=True):
             whole[rows] = part
     return out
 
@@ -120,9 +120,9 @@ def _rule(mean: np.ndarray, var: np.ndarray, level: float, accuracy: float) -> A
     if mean.shape[1] == 2:
         return _difference(mean, var, width, accuracy)
     grid = _grid(width, accuracy, mean.shape[1])
-    each = mean.shape[1] * len(grid[0]) * len(grid[2])
-    size = min(len(mean), max(1, _SLAB // each))
-    scratch = np.empty((2, size * each), grid[0].dtype)  # memory is slow when it is new
+    per_row = mean.shape[1] * len(grid[0]) * len(grid[2])
+    size = min(len(mean), max(1, _SLAB // per_row))
+    scratch = np.empty((2, size * per_row), grid[0].dtype)  # memory is slow when it is new
     parts = [
         _race(mean[k : k + size], var[k : k + size], *grid, scratch)
         for k in range(0, len(mean), size)
