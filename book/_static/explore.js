@@ -6,9 +6,8 @@
 "use strict";
 
 window.vilogitExplore = (() => {
-  const D = 3; // classes, and as many inputs
-  const WEIGHTS = Array.from({ length: D * D }, (_, k) => ({ k, m: Math.floor(k / D), d: k % D }));
-  const S = WEIGHTS.length; // theta holds nine means, and from S on nine log scales
+  const D = 3, S = D * D; // classes and inputs; theta holds S means, and from S on, log scales
+  const WEIGHTS = Array.from({ length: S }, (_, k) => ({ k, m: Math.floor(k / D), d: k % D }));
 
   const sum = (values) => values.reduce((a, b) => a + b, 0);
   const dot = (a, b) => sum(a.map((value, k) => value * b[k]));
@@ -45,17 +44,15 @@ window.vilogitExplore = (() => {
         const bell = z.map((z) => Math.exp(-z * z / 2)), whole = sum(bell);
         return bell.map((value) => value / whole);
       });
-      const end = Math.max(...first.map((k, d) => k + masses[d].length));
       const probs = [0, 0, 0], spread = [0, 0, 0], F = [0, 0, 0], dF = [0, 0, 0], ddF = [0, 0, 0];
       const past = [0, 0, 0], settled = [0, 0, 0]; // masses whose Gumbel factor has become 1
+      const end = high + Math.max(...first.map((k, d) => k + masses[d].length));
       const center = Math.max(...mean);
       let logSumExp = center;
-      for (let u = Math.max(...first) - low; u < end + high; u++) {
+      for (let u = Math.max(...first) - low; u < end; u++) {
         for (let d = 0; d < D; d++) {
           const mass = masses[d], top = u + low - first[d];
-          for (; past[d] < Math.min(mass.length, top - low - high); past[d]++) {
-            settled[d] += mass[past[d]];
-          }
+          while (past[d] < Math.min(mass.length, top - low - high)) settled[d] += mass[past[d]++];
           [F[d], dF[d], ddF[d]] = [settled[d], 0, 0];
           for (let i = past[d]; i < mass.length && i <= top; i++) {
             F[d] += mass[i] * gumbel[top - i];
@@ -112,8 +109,7 @@ window.vilogitExplore = (() => {
       for (; !next && t > 1e-9 && evaluations < most; t /= 2) {
         const there = at(here.theta.map((value, k) => value + t * way[k]));
         // The ELBO is concave: where it still rises at the far end, it has risen all the way.
-        const risen = there.elbo >= here.elbo + 1e-4 * t * rise || dot(there.slope, way) >= 0;
-        if (risen) next = there;
+        if (there.elbo >= here.elbo + 1e-4 * t * rise || dot(there.slope, way) >= 0) next = there;
       }
       if (!next) break; // rounding hides the way up
       const s = next.theta.map((value, k) => value - here.theta[k]);
@@ -123,8 +119,7 @@ window.vilogitExplore = (() => {
       if (sy > 0) metric = metric.map((row, i) => row.map((value, j) => value + change(i, j)));
       here = next;
     }
-    const mean = here.theta.slice(0, S), scale = here.theta.slice(S).map(Math.exp);
-    return { ...here, mean, scale, evaluations };
+    return { ...here, evaluations };
   }
 
   // The picture: colours as in the book's figures, those of the classes in linear light.
@@ -188,8 +183,8 @@ window.vilogitExplore = (() => {
   }
 
   const stage = document.getElementById("explore"), [map, doubt] = stage.querySelectorAll("canvas");
-  const layer = stage.querySelector("[role=application]"); // its children, buttons, are the points
-  const status = stage.querySelector("[role=status]");
+  const [layer, status] = stage.querySelectorAll("[role=application], [role=status]");
+  // The points are buttons, the children of the layer that lies on the left canvas.
   let selected = null, solution = null, frame = 0, rest = 0;
 
   /** Fit the points as they are, draw both planes, and say in words what they show. */
@@ -197,22 +192,19 @@ window.vilogitExplore = (() => {
     const points = [...layer.children];
     solution = fit(points, { ...quality, start: solution?.theta });
     const corners = plane(solution.theta, quality.cells, quality.map);
-
     const pen = paint(map, corners, ({ probs }) =>
       [0, 1, 2].map((c) => screen(0.1 + 0.9 * dot(probs, LAMPS.map((lamp) => lamp[c])))));
     pen.lineWidth = 1.2 * devicePixelRatio;
     for (let d = 0; d < D; d++) [0.5, 0.9].forEach((p) => border(pen, corners, d, p, p > 0.5));
     pen.stroke();
-
     const dots = paint(doubt, corners, ({ ignorance }) => {
       const t = 4 * Math.min(ignorance / 0.5, 0.9999), k = Math.floor(t);
       return VIRIDIS[k].map((c, n) => c + (t - k) * (VIRIDIS[k + 1][n] - c));
     });
     const size = 4 * devicePixelRatio;
     dots.fillStyle = "white";
-    for (const { x1, x2 } of points) {
-      dots.fillRect(...pixel(dots, x1, x2).map((x) => x - size / 2), size, size);
-    }
+    dots.translate(-size / 2, -size / 2);
+    for (const { x1, x2 } of points) dots.fillRect(...pixel(dots, x1, x2), size, size);
 
     const elbo = `ELBO ${number(solution.elbo, 3)} nats`;
     const bound = solution.gap + points.length * quality.accuracy;
@@ -226,10 +218,9 @@ window.vilogitExplore = (() => {
       return `${count} ${name}s, likeliest ${own.length ? `around ${place(...where)}` : "nowhere"}`;
     });
     map.ariaLabel = `Class probabilities as colour. ${parts.join("; ")}. ${elbo}.`;
-    corners.sort((a, b) => a.ignorance - b.ignorance);
-    const [low, high] = [corners[0], corners.at(-1)].map(({ x1, x2, ignorance }) =>
-      `${number(ignorance, 2)} nats at ${place(x1, x2)}`);
-    doubt.ariaLabel = `Epistemic entropy as colour, from ${low} to ${high}. ${elbo}.`;
+    const { x1, x2, ignorance } = corners.reduce((a, b) => (a.ignorance > b.ignorance ? a : b));
+    const peak = `highest, ${number(ignorance, 2)} nats, at ${place(x1, x2)}`;
+    doubt.ariaLabel = `Epistemic entropy as colour, ${peak}. ${elbo}.`;
   }
 
   /** After any change: a rough picture in the next frame, the exact one when the points rest. */
@@ -254,13 +245,11 @@ window.vilogitExplore = (() => {
   function add(x1, x2, label) {
     const point = Object.assign(document.createElement("button"), { x1, x2, label });
     point.innerHTML = `<svg aria-hidden="true"><use href="#explore-${label}"/></svg>`;
-    layer.append(point);
-    return point;
+    return layer.appendChild(point);
   }
   function remove(point) {
-    const next = point.nextSibling ?? point.previousSibling;
+    select(point.nextSibling ?? point.previousSibling);
     point.remove();
-    select(next);
   }
   function move(...x) {
     [selected.x1, selected.x2] = x.map((x) => Math.max(-FAR, Math.min(FAR, x)));
@@ -274,12 +263,10 @@ window.vilogitExplore = (() => {
   const touched = (event) => event.target.closest("button");
   const chosen = () => Number(stage.querySelector("input:checked").value);
   layer.onpointerdown = (event) => {
-    select(touched(event) ?? selected);
+    if (touched(event)) select(touched(event));
     touched(event)?.setPointerCapture(event.pointerId);
   };
-  layer.onpointermove = (event) => {
-    if (selected?.hasPointerCapture(event.pointerId)) move(...under(event));
-  };
+  layer.onpointermove = (at) => selected?.hasPointerCapture(at.pointerId) && move(...under(at));
   layer.onclick = (event) => touched(event) || select(add(...under(event), chosen()));
   layer.ondblclick = (event) => touched(event) && remove(touched(event));
   layer.onkeydown = (event) => {
@@ -294,22 +281,20 @@ window.vilogitExplore = (() => {
     if (act) event.preventDefault();
     act?.();
   };
-  function restart() {
-    layer.replaceChildren();
-    START.forEach((own, label) => own.forEach(([x1, x2]) => add(x1, x2, label)));
-    selected = layer.children[8];
-    changed();
-  }
   const [plus, minus, none, again] = stage.querySelectorAll("button");
   plus.onclick = () => select(add(0, 0, chosen()));
   minus.onclick = () => selected && remove(selected);
   none.onclick = () => select(layer.replaceChildren());
-  again.onclick = restart;
+  again.onclick = () => {
+    layer.replaceChildren();
+    START.forEach((own, label) => own.forEach(([x1, x2]) => add(x1, x2, label)));
+    selected = layer.children[8];
+    changed();
+  };
   stage.hidden = false;
   document.getElementById("explore-still").hidden = true;
   new ResizeObserver(changed).observe(map);
-  restart();
-
-  const points = () => [...layer.children].map(({ x1, x2, label }) => ({ x1, x2, label }));
-  return { fit, state: () => ({ ...solution, points: points() }) };
+  again.click();
+  const plain = ({ x1, x2, label }) => ({ x1, x2, label });
+  return { fit, state: () => ({ ...solution, points: [...layer.children].map(plain) }) };
 })();
