@@ -231,6 +231,7 @@ window.vilogitExplore = (() => {
       point.tabIndex = point === selected ? 0 : -1;
       point.ariaLabel = `${NAMES[point.label]} at ${place(point.x1, point.x2)}`;
     }
+    status.ariaBusy = true;
     cancelAnimationFrame(frame);
     clearTimeout(rest);
     frame = requestAnimationFrame(() => update(MOVING));
@@ -259,7 +260,6 @@ window.vilogitExplore = (() => {
     const { left, top, width } = layer.getBoundingClientRect();
     return [clientX - left, top + width - clientY].map((side) => FAR * (2 * side / width - 1));
   }
-
   const touched = (event) => event.target.closest("button");
   const chosen = () => Number(stage.querySelector("input:checked").value);
   layer.onpointerdown = (event) => {
