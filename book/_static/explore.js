@@ -132,11 +132,11 @@ window.vilogitExplore = (() => {
     [[2.1, 2.2], [3.4, 0.9], [0.8, 1.8], [2.9, 3.3], [1.6, 0.2], [3.9, 2.1]],
     [[0.3, -2.9], [-1.2, -3.4], [1.5, -1.6], [0.9, -4.1], [-0.4, -1.7], [2.4, -3.2]],
   ];
-  const MOVING = { cells: 40, map: 1e-2, accuracy: 1e-4, tol: 1e-3 };
-  const AT_REST = { cells: 100, map: 1e-3, accuracy: 1e-8, tol: 1e-8 };
+  const MOVING = { cells: 32, map: 1e-2, accuracy: 1e-4, tol: 1e-3 };
+  const AT_REST = { cells: 80, map: 1e-3, accuracy: 1e-8, tol: 1e-8 };
 
   const screen = (c) => 255 * (c <= 0.0031308 ? 12.92 * c : 1.055 * c ** (1 / 2.4) - 0.055);
-  const number = (value, digits = 1) => value.toFixed(digits).replace("-", "\u2212");
+  const number = (x, n = 1) => (Math.round(x * 10 ** n) / 10 ** n).toFixed(n).replace("-", "−");
   const pixel = (pen, x1, x2) => [x1, -x2].map((x) => pen.canvas.width / 2 * (1 + x / FAR));
   const place = (x1, x2) => `(${number(x1)}, ${number(x2)})`;
 
@@ -212,10 +212,10 @@ window.vilogitExplore = (() => {
     status.textContent = `${elbo} after ${solution.evaluations} evaluations, ` +
       `at most ${bound.toExponential(0)} below the optimum.`;
     const parts = NAMES.map((name, d) => {
-      const own = corners.filter(({ probs }) => probs[d] === Math.max(...probs));
+      const own = corners.filter(({ probs }) => Math.max(...probs) - probs[d] < 1e-3);
       const where = ["x1", "x2"].map((key) => sum(own.map((corner) => corner[key])) / own.length);
       const count = points.filter(({ label }) => label === d).length;
-      return `${count} ${name}s, likeliest ${own.length ? `around ${place(...where)}` : "nowhere"}`;
+      return `${name}s: ${count}, likeliest ${own.length ? `near ${place(...where)}` : "nowhere"}`;
     });
     map.ariaLabel = `Class probabilities as colour. ${parts.join("; ")}. ${elbo}.`;
     const { x1, x2, ignorance } = corners.reduce((a, b) => (a.ignorance > b.ignorance ? a : b));

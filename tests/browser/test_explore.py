@@ -144,10 +144,12 @@ def test_the_keyboard_alone_moves_adds_and_removes(page):
         pytest.fail("the Tab key leads to no point")
     ring = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert ring != "none", "no focus ring"
+    scrolled = page.evaluate("scrollY")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Shift+ArrowDown")
     moved = at_rest(page)
+    assert page.evaluate("scrollY") == scrolled, "the arrow keys scrolled the page, too"
     step = np.subtract(moved["points"], before["points"])
     np.testing.assert_allclose(step[8], (-0.25, -0.3, 0), rtol=0, atol=1e-12)
     assert np.abs(np.delete(step, 8, axis=0)).max() == 0
@@ -159,7 +161,7 @@ def test_the_keyboard_alone_moves_adds_and_removes(page):
     page.keyboard.press("Delete")
     gone = at_rest(page)
     assert len(gone["points"]) == 17
-    assert "5 orange squares" in gone["texts"][0]
+    assert "orange squares: 5," in gone["texts"][0]
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Tab")
@@ -204,7 +206,7 @@ def test_the_colours_are_those_of_vilogit(page):
     light = np.where(hues <= 0.04045, hues / 12.92, ((hues + 0.055) / 1.055) ** 2.4)
     light = 0.1 + 0.9 * light
     paper = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    # The map's cells are 0.1 wide and a pixel 0.03; a line of the border may cross a few.
+    # The map's cells are 0.125 wide and a pixel 0.03; a line of the border may cross a few.
     assert np.mean(np.abs(shown[0] - paper).max(axis=1) < 0.03) > 0.8
     stops, share = np.linspace(0, 1, 5), posterior.uncertainty(inputs)[2] / 0.5
     doubt = [np.interp(share, stops, channel) for channel in colormaps["viridis"](stops).T[:3]]
