@@ -8,6 +8,19 @@ from oracles import directional_derivative, tensor_expectations
 from vilogit import expected_softmax, softmax
 
 
+@pytest.mark.parametrize("accuracy", [3e-2, 1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+def test_every_rule_keeps_its_accuracy(accuracy, n_classes, rng):
+    """From the expansion's widths to those of the widest grids, and for widths mixed in a row."""
+    widths = np.repeat(np.geomspace(1e-2, 50, 60), 10)[:, None]
+    mean = rng.standard_normal((600, n_classes)) * np.maximum(widths, 2)
+    var = (widths * rng.uniform(0, 1, (600, n_classes))) ** 2
+    var[:, 0] = widths[:, 0] ** 2
+    rough = expected_softmax(mean, var, accuracy=accuracy)
+    for value, exact in zip(rough, expected_softmax(mean, var, accuracy=1e-9), strict=True):
+        np.testing.assert_allclose(value, exact, rtol=1e-12, atol=2 * accuracy)
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 0.1, 0.5, 1.0, 2.0, 3.0, 5.0])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_averages_agree_with_a_tensor_rule(n_classes, scale, rng):

@@ -10,7 +10,9 @@ Three rules, each exact to the accuracy asked for, chosen row by row:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ from .data import check_array, check_positive
 
 _WIDEST = 64.0  # a row with a wider logit is measured in larger units
 _SMALL = -2.0  # level of the rows that the expansion serves
-_SLAB = 100_000  # numbers in a temporary array: it stays in the cache
+_SLAB, _BLOCK = 100_000, 5_000  # numbers in a temporary array, of few and of many such
 
 
 class Averages(NamedTuple):
@@ -89,17 +91,15 @@ def expected_softmax(
 
 def averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Averages:
     """`expected_softmax` of checked arrays; float32 ones may give float32 averages."""
-    top_var = var.max(axis=1, initial=0.0)
-    small = min(2 * accuracy**0.5, 0.2)
-    if not (top_var > small).any():
-        return _expansion(mean, var)
+    top_var = var.T.copy().max(axis=0, initial=0.0)  # a few classes are slow as the inner loop
+    small = min((6 * accuracy) ** (1 / 3), 0.5)
     # Rows of like width share their nodes: which rule a row gets must not hang on its neighbours.
     stride = 2 if mean.shape[1] == 2 else 1
     level = stride * np.ceil(np.log2(np.maximum(top_var, 2.0)) / stride)
     level[top_var <= 0.5] = -1
     level[top_var <= small] = _SMALL
-    if (level == level[0]).all():
-        return _rule(mean, var, level[0], accuracy)
+    if (level == level[:1]).all():
+        return _rule(mean, var, level.max(initial=_SMALL), accuracy)
     out = Averages(np.empty(len(mean)), np.empty_like(mean), np.empty_like(mean))
     for one in np.unique(level):
         rows = level == one
@@ -110,61 +110,80 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Averages:
 
 def _rule(mean: np.ndarray, var: np.ndarray, level: float, accuracy: float) -> Averages:
     """Rows whose widest logit has a standard deviation at most 2**(level / 2)."""
+    D = mean.shape[1]
     if level == _SMALL:
-        return _expansion(mean, var)
+        return _in_blocks(_expansion, mean, var, _BLOCK // D)
     width = 2 ** (level / 2)
     if width > _WIDEST:
         unit = np.sqrt(var.max(axis=1, keepdims=True)) / _WIDEST
         lse, probs, spread = _rule(mean / unit, var / unit**2, 2 * np.log2(_WIDEST), accuracy)
         return Averages(unit[:, 0] * lse, probs, spread / unit)
-    if mean.shape[1] == 2:
+    if D == 2:
         return _difference(mean, var, width, accuracy)
-    grid = _grid(width, accuracy, mean.shape[1])
-    per_row = mean.shape[1] * len(grid[0]) * len(grid[2])
+    grid = _grid(width, accuracy, D)
+    per_row = D * len(grid[0]) * len(grid[2])
     size = min(len(mean), max(1, _SLAB // per_row))
     scratch = np.empty((2, size * per_row), grid[0].dtype)  # memory is slow when it is new
-    parts = [
-        _race(mean[k : k + size], var[k : k + size], *grid, scratch)
-        for k in range(0, len(mean), size)
-    ]
+    return _in_blocks(lambda m, v: _race(m, v, *grid, scratch), mean, var, size)
+
+
+def _in_blocks(rule: Callable, mean: np.ndarray, var: np.ndarray, size: int) -> Averages:
+    """Apply a rule to blocks of rows, so that what it needs in between stays in the cache."""
+    size = max(1, size)
+    parts = [rule(mean[k : k + size], var[k : k + size]) for k in range(0, max(1, len(mean)), size)]
     return Averages(*map(np.concatenate, zip(*parts, strict=True))) if parts[1:] else parts[0]
 
 
 def _expansion(mean: np.ndarray, var: np.ndarray) -> Averages:
-    """Second order in the variances; the derivatives are those of chapter 1."""
+    """Small variances: f + Lf + LLf / 2 + ..., where L is half the variances' Laplacian.
+
+    The rule L(fg) = f Lg + g Lf + sum of var f' g' takes it from the probabilities to their
+    squares, and chapter 1's Jacobian is every derivative that it needs.
+    """
     # Classes first: sums over a few classes are slow as the inner loop.
-    mean, var = mean.T.copy(), var.T.copy()
+    mean, v = mean.T.copy(), var.T.copy()
     top = mean.max(axis=0)
     mean -= top
-    probs = np.exp(mean, out=mean)
-    total = probs.sum(axis=0)
-    probs /= total
+    p = np.exp(mean, out=mean)
+    total = p.sum(axis=0)
+    p /= total
 
-    bend = 1 - 2 * probs
-    bend *= var
-    drift = np.einsum("dn,dn->n", probs, bend)
-    turn = drift - np.einsum("dn,dn,dn->n", probs, probs, var)
-    spread = probs - probs * probs
-    change = probs * ((bend - drift) / 2 - probs * (2 * bend - turn))
-    lse = top + np.log(total)
-    lse += np.einsum("dn,dn->n", var, spread) / 2 + np.einsum("dn,dn->n", var, change) / 4
-    bend -= drift
-    return Averages(lse, (probs + probs * bend / 2).T, (spread + change).T)
+    def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.einsum("dn,dn->n", a, b)
+
+    pp, vp = p * p, v * p
+    T, S = dot(v, p), dot(vp, p)
+    b = v - 2 * vp
+    g = b - (T - 2 * S)
+    h = g + b + S
+    Lp, Lpp = p * g / 2, pp * h
+    LT, LS = dot(v, Lp), dot(v, Lpp)
+    bS = vp * (b + S)
+    cross = vp * (v - 4 * vp - (T - 4 * S))
+    cross -= dot(cross, p)
+    twice = vp * (vp - S)
+    twice -= dot(twice, p)
+    vpg = vp * g
+    LLp = p * (g * g / 2 - vpg - (LT - 2 * LS) - 2 * bS - cross) / 2
+    LLpp = pp * (h * h - 2 * vpg - LT + 3 * LS - 8 * bS - 2 * cross + 4 * twice)
+
+    spread, Ls, LLs = p - pp, Lp - Lpp, LLp - LLpp
+    lse = top + np.log(total) + (dot(v, spread) / 2 + dot(v, Ls) / 4 + dot(v, LLs) / 12)
+    return Averages(lse, (p + Lp + LLp / 2).T, (spread + Ls + LLs / 2).T)
 
 
 def _difference(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
     """Two classes: average softplus and sigmoid over the difference of the logits."""
-    nodes, weights, _ = _grid(2**0.5 * width, accuracy / 100, 2)  # digits are cheap here
-    center = mean[:, 1] - mean[:, 0]
-    x = center + np.sqrt(var.sum(axis=1)) * nodes[:, None]
-    tail = np.exp(-np.abs(x))
-    # softplus(x) = max(x, 0) + log(1 + exp(-|x|))
-    softplus = weights @ (np.maximum(x, 0) + np.log1p(tail))
-    upper = np.where(x > 0, 1, tail) / (1 + tail)
-    one = weights @ upper
-    spread = weights @ (tail / (1 + tail) ** 2)
+    nodes, weights, _ = _grid(2**0.5 * width, accuracy / 10, 2)  # digits are cheap here
+    center, scale = mean[:, 1] - mean[:, 0], np.sqrt(var.sum(axis=1))
+    x = center + nodes[:, None] * scale
+    size = np.abs(x)
+    # Stein's lemma: the same values, weighed by Hermite polynomials, average the derivatives.
+    hermite = np.stack([weights, weights * nodes, weights * (nodes**2 - 1)])
+    value, slope, bend = hermite @ ((x + size) / 2 + np.log(1 + np.exp(-size)))
+    one, spread = slope / scale, bend / scale**2
     probs = np.stack([1 - one, one], axis=1)
-    return Averages(mean[:, 0] + softplus, probs, np.stack([spread, spread], axis=1))
+    return Averages(mean[:, 0] + value, probs, np.stack([spread, spread], axis=1))
 
 
 def _race(
@@ -183,10 +202,10 @@ def _race(
     start = (mean - low).astype(nodes.dtype)
     noise = np.exp(nodes[:, None, None] * scale)
     shape = (len(nodes), len(steps), *scale.shape)
-    minus_t, density = (part[: np.prod(shape)].reshape(shape) for part in scratch)
+    minus_t, density = (part[: prod(shape)].reshape(shape) for part in scratch)
     with np.errstate(over="ignore"):
         np.multiply(-np.exp(start - steps[:, None, None]), noise[:, None], out=minus_t)
-    np.maximum(minus_t, -40, out=minus_t)  # numbers below the normal range are slow
+    np.clip(minus_t, -40, 0, out=minus_t)  # numbers below the normal range are slow
 
     def average(values: np.ndarray) -> np.ndarray:
         return (weights @ values.reshape(len(nodes), -1)).reshape(values.shape[1:])
@@ -223,22 +242,22 @@ def _grid(width: float, accuracy: float, n_classes: int) -> tuple[np.ndarray, ..
     Gauss-Hermite nodes serve narrow logits; they fail for wide ones, where the trapezium rule
     does not: its error is the spectrum beyond 2 pi / step, and that falls exponentially.
     """
-    # The spread, two derivatives on, is up to ten times less exact than log-sum-exp.
-    digits = np.log(10 * max(width, 1.0) / max(accuracy, 1e-9))
-    if width * digits < 26:
-        nodes, weights = np.polynomial.hermite_e.hermegauss(
-            int(np.ceil(digits * (0.25 + 0.35 * width)))
-        )
+    digits = np.log(max(width, 1.0) / max(accuracy, 1e-9))
+    reach = np.sqrt(2 * digits) + 0.3
+    if width * digits < 12:
+        count = int(np.ceil(digits * (0.25 + 0.45 * width)))
+        nodes, weights = np.polynomial.hermite_e.hermegauss(count)
     else:
-        step = 2 * np.pi / (1.3 * np.sqrt(digits) + 0.27 * width * digits)
-        half = int(np.ceil((np.sqrt(2 * digits) + 0.3) / step))
+        step = 2 * np.pi / (1.05 * np.sqrt(digits) + 0.263 * width * digits)
+        half = int(np.ceil(reach / step))
         nodes = step * np.arange(-half, half + 1)
         weights = np.exp(-(nodes**2) / 2)
     weights /= weights.sum()
 
-    du = np.pi**2 / (digits + 3)
-    reach = width * nodes[-1]
-    above = reach + min(width**2, reach) + np.log(n_classes) + 0.5 * digits
+    # The spread, two derivatives on, asks for more of u than log-sum-exp does.
+    du = np.pi**2 / (digits + 5.3)
+    top = width * min(nodes[-1], reach)
+    above = top + min(width**2, top) + np.log(n_classes) + 0.5 * digits
     steps = np.arange(-np.log(digits), above + du, du)
     dtype = np.float32 if accuracy >= 1e-3 and width < 8 else np.float64
     return nodes.astype(dtype), weights.astype(dtype), steps.astype(dtype)
