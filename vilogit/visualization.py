@@ -230,8 +230,10 @@ def _picture(figure: Figure, alt: str) -> str:
     colours.convert("RGB").save(packed, format="webp", lossless=True, quality=100, method=4)
     data = base64.b64encode(packed.getvalue()).decode()
     width, height = colours.size
+    # Colours that are data, not ink: a page's dark mode leaves them alone.
+    mapped = any(i.get_array().ndim == 3 for axes in figure.axes for i in axes.images)
     return (
-        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
+        f'<img class="{"class-map" * mapped}" alt="{html.escape(alt)}" width="{width}" height="{height}" '
         f'style="max-width:100%;height:auto" src="data:image/webp;base64,{data}">'
     )
 
