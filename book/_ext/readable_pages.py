@@ -22,7 +22,8 @@ SWAP = """
 <feComposite operator="arithmetic" in="SourceGraphic" in2="1-w" k2="1" k3="1" k4="-1"/>
 <feComposite operator="arithmetic" in2="1-wc/2" k2="1" k3="-1" k4="1"/>
 <feComposite operator="arithmetic" in2="paper" k2="1" k3="1"/>
-<feComposite operator="arithmetic" in2="ink" k2="1" k3="1" result="swapped"/>
+<feComposite operator="arithmetic" in2="ink" k2="1" k3="1"/>
+<feComposite operator="in" in2="SourceGraphic" result="swapped"/>
 """
 # A map's colours mean something, so a map stays as drawn: what is left of the pixels that are not
 # white when thin ink is opened away and the rings around points are closed. Radii are shares of

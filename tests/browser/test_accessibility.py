@@ -56,7 +56,7 @@ def test_a_page_has_no_barrier(visit, name, scheme):
     if name in WITH_SLIDERS:
         page.wait_for_selector(".noUi-handle[aria-label]")
     unfold(page)
-    assert violations(page) == []
+    assert not (found := violations(page)), "\n".join([name, *found])
 
 
 def test_search_and_the_menu_of_a_phone_have_no_barrier(visit):
