@@ -134,6 +134,16 @@ def test_a_flipbook_holds_every_frame_with_its_text():
     assert plt.get_fignums() == []
 
 
+def test_frames_of_class_maps_say_so(toy):
+    maps = flipbook(
+        lambda step: plot_class_map(posterior(step).predict_proba, toy.X, toy.y).figure,
+        [0], describe=str,
+    )  # fmt: skip
+    lines = flipbook(draw, [1], describe=str)
+    for book, kind in ((maps, 'class="class-map"'), (lines, 'class=""')):
+        assert kind in book.children[0].children[0].value
+
+
 def test_a_flipbook_needs_a_frame():
     with pytest.raises(ValueError, match="steps is empty"):
         flipbook(draw, [], describe=str)

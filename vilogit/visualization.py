@@ -230,9 +230,12 @@ def _picture(figure: Figure, alt: str) -> str:
     colours.convert("RGB").save(packed, format="webp", lossless=True, quality=100, method=4)
     data = base64.b64encode(packed.getvalue()).decode()
     width, height = colours.size
+    # Are the colours data, not ink? Then a page's dark mode leaves them alone.
+    mapped = {i.get_array().ndim for axes in figure.axes for i in axes.images} == {3}
     return (
-        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
-        f'style="max-width:100%;height:auto" src="data:image/webp;base64,{data}">'
+        f'<img alt="{html.escape(alt)}" class="{"class-map" * mapped}" '
+        f'width="{width}" height="{height}" style="max-width:100%;height:auto" '
+        f'src="data:image/webp;base64,{data}">'
     )
 
 

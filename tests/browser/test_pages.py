@@ -84,54 +84,48 @@ def test_every_link_inside_the_site_resolves(name):
             assert unquote(target.fragment) in anchors, f"{link}: no such anchor"
 
 
-def frames(page):
-    """What each flip book of a page shows now."""
-    return page.evaluate(
-        """() => [...document.querySelectorAll('.widget-subarea')].map(area =>
-            [...area.querySelectorAll('img')].filter(i => i.offsetParent).map(i => i.alt).join())"""
-    )
+SHOWN = """area => [...area.querySelectorAll('img')].filter(i => i.offsetParent).map(i => i.src)"""
 
 
 @pytest.mark.parametrize("name", WITH_SLIDERS)
 def test_sliders_move_their_picture_with_the_keyboard_alone(visit, name):
     page = visit(name)
     page.wait_for_selector(".noUi-handle")
-    page.wait_for_function("document.querySelectorAll('.widget-subarea img').length > 0")
-    books = page.locator(".widget-subarea")
-    for k in range(books.count()):
-        start = frames(page)[k]
-        first = books.nth(k).locator("img").first.get_attribute("alt")
-        assert start == first, "a flip book starts at its first frame"
-        handle = books.nth(k).locator(".noUi-handle")
-        handle.focus()
-        page.keyboard.press("ArrowRight")
-        second = frames(page)[k]
-        assert second != start, "the right arrow key left the picture as it was"
-        page.keyboard.press("ArrowLeft")
-        assert frames(page)[k] == start, "the left arrow key did not lead back"
+    page.wait_for_selector(".widget-subarea img")
+    for book in page.locator(".widget-subarea").all():
+        handle, play = book.locator(".noUi-handle"), book.locator(".widget-play button").first
 
-        box = books.nth(k).locator(".noUi-base").bounding_box()
+        def shows():
+            (source,) = book.evaluate(SHOWN)  # noqa: B023
+            return source
+
+        def press(key):
+            handle.focus()  # noqa: B023
+            page.keyboard.press(key)
+            return shows()
+
+        start = shows()
+        assert press("Home") == start, "a flip book starts at its first frame"
+        second = press("ArrowRight")
+        assert second != start, "the right arrow key left the picture as it was"
+        assert press("ArrowLeft") == start, "the left arrow key did not lead back"
+        last = press("End")
+        assert last not in (start, second), "the End key did not lead to the last frame"
+        picture = book.locator("img:visible").get_attribute("alt")
+        assert handle.get_attribute("aria-valuetext") == picture, "the slider says something else"
+        assert press("Home") == start
+
         handle.scroll_into_view_if_needed()
-        box = books.nth(k).locator(".noUi-base").bounding_box()
-        knob = handle.bounding_box()
+        box, knob = book.locator(".noUi-base").bounding_box(), handle.bounding_box()
         page.mouse.move(knob["x"] + knob["width"] / 2, knob["y"] + knob["height"] / 2)
         page.mouse.down()
         page.mouse.move(box["x"] + box["width"], knob["y"] + knob["height"] / 2, steps=5)
         page.mouse.up()
-        last = books.nth(k).locator("img").last.get_attribute("alt")
-        assert frames(page)[k] == last, "dragging to the end did not show the last frame"
-        handle.focus()
-        page.keyboard.press("Home")
-        assert frames(page)[k] == start
+        assert shows() == last, "dragging to the end did not show the last frame"
+        assert press("Home") == start
 
-        play = books.nth(k).locator(".widget-play button").first
         play.focus()
         page.keyboard.press("Enter")
-        page.wait_for_function(
-            """([k, alt]) => { const area = document.querySelectorAll('.widget-subarea')[k];
-                return [...area.querySelectorAll('img')].some(i => i.offsetParent && i.alt != alt)
-            }""",
-            arg=[k, start],
-            timeout=10_000,
-        )
+        page.wait_for_function(f"([area, start]) => ({SHOWN})(area)[0] != start",
+                               arg=[book.element_handle(), start], timeout=10_000)  # fmt: skip
         page.keyboard.press("Enter")

@@ -1,0 +1,166 @@
+"""Every page for those who do not see it, or see it otherwise."""
+
+import base64
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import axe_playwright_python
+import numpy as np
+import pytest
+from conftest import SITE
+from matplotlib.colors import to_rgb
+from PIL import Image
+from playwright.sync_api import Error
+from test_pages import PAGES, WITH_SLIDERS
+
+from vilogit.visualization import PALETTE
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+WITH_MATHS = [p for p in PAGES if re.search(r'class="math ', (SITE / p).read_text())]
+CHECK = """() => axe.run({
+    runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], resultTypes: ['violations'],
+}).then(found => found.violations.flatMap(rule => rule.nodes.map(
+    node => `${rule.id} at ${node.target}: ${node.failureSummary.replace(/\\s+/g, ' ')}`)))"""
+PAPER, INK = (0x12, 0x12, 0x12), (0xCE, 0xD6, 0xDD)  # the theme's, in dark mode
+
+
+def violations(page):
+    """What axe-core finds on a page as it stands, one line each."""
+    page.evaluate(AXE)
+    return page.evaluate(CHECK)
+
+
+def unfold(page):
+    """Open every folded solution and cell, and wait for the theme to notice."""
+    page.evaluate(
+        """() => {
+            document.querySelectorAll('article details').forEach(fold => fold.open = true);
+            document.querySelectorAll('article .toggle-button').forEach(button => button.click());
+        }"""
+    )
+    assert page.locator("article .toggle-hidden:visible").count() == 0
+    with contextlib.suppress(Error):  # if not, axe tells which
+        page.wait_for_function(
+            "[...document.querySelectorAll('pre')]"
+            ".every(code => code.scrollWidth <= code.clientWidth || code.tabIndex == 0)",
+            timeout=3000,
+        )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_barrier(visit, name, scheme):
+    page = visit(name, scheme=scheme)
+    if name in WITH_SLIDERS:
+        page.wait_for_selector(".noUi-handle[aria-label]")
+    unfold(page)
+    assert not (found := violations(page)), "\n".join([name, *found])
+
+
+def test_search_and_the_menu_of_a_phone_have_no_barrier(visit):
+    page = visit("book/index.html", 390)
+    page.locator(".primary-toggle").click()
+    page.wait_for_selector(".bd-sidebar-primary .nav:visible")
+    assert violations(page) == []
+    page = visit("book/index.html", 1280, "dark")
+    page.keyboard.press("Control+k")
+    page.wait_for_selector("dialog[open]")
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("name", WITH_MATHS)
+def test_every_formula_has_its_mathml(visit, name):
+    page = visit(name)
+    spoken = page.evaluate(
+        """() => [...document.querySelectorAll('mjx-container')].map(formula => ({
+            hidden: formula.querySelector('mjx-math').getAttribute('aria-hidden'),
+            mathml: formula.querySelector('mjx-assistive-mml > math')?.textContent,
+        }))"""
+    )
+    assert spoken
+    for number, formula in enumerate(spoken):
+        assert formula["hidden"] == "true", f"formula {number} is spoken twice"
+        assert (formula["mathml"] or "").strip(), f"formula {number} has no MathML"
+
+
+def test_mathml_says_what_the_page_shows(visit):
+    page = visit("book/index.html")
+    found = page.evaluate(
+        """() => [...document.querySelectorAll('mjx-assistive-mml > math')].map(math =>
+            [math.textContent.replace(/[\\s\u2061]/g, ''), math.innerHTML])"""
+    )
+    assert found[0][0] == "q"
+    jacobian = next(inner for text, inner in found if text == "diag(α)−αα⊤")
+    assert re.search(r"<msup>.*α.*⊤.*</msup>", jacobian, re.DOTALL)
+    assert any("<msub>" in inner and text == "(αd−ynd)xnm" for text, inner in found)
+
+
+def pixels(locator):
+    """A screenshot of one element, (height, width, 3)."""
+    locator.scroll_into_view_if_needed()
+    return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB")).astype(int)
+
+
+WITH_FIGURES = [p for p in PAGES if "<img" in (SITE / p).read_text().split("<article", 1)[1]]
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_figures_stand_on_the_paper_of_the_page(visit, name):
+    for scheme, paper in (("light", (255, 255, 255)), ("dark", PAPER)):
+        page = visit(name, scheme=scheme)
+        if name in WITH_SLIDERS:
+            page.wait_for_selector(".widget-subarea img")
+        page.wait_for_load_state("networkidle")
+        figures = page.locator("article img:visible")
+        assert figures.count()
+        for figure in figures.all():
+            picture = pixels(figure)
+            corners = picture[[2, 2, -3, -3], [2, -3, 2, -3]]
+            off = np.abs(corners - paper).max(axis=1)
+            text = (figure.get_attribute("alt") or "")[:60]
+            assert np.sum(off <= 3) >= 3, f"{scheme}: corners {corners.tolist()} of: {text}"
+
+
+def test_the_switch_of_the_page_turns_figures_and_leaves_maps_alone(visit):
+    page = visit("book/index.html")
+    page.wait_for_load_state("networkidle")
+    figure = page.locator("#fig-landing img")
+    before = pixels(figure)
+    for _ in range(3):
+        if page.evaluate("document.documentElement.dataset.theme") != "dark":
+            page.locator(".theme-switch-button:visible").first.click()
+    page.mouse.move(0, 0)
+    page.wait_for_function("document.documentElement.dataset.theme == 'dark'")
+    after = pixels(figure)
+    assert before.shape == after.shape
+    np.testing.assert_allclose(after[3, 3], PAPER, atol=2)
+    coloured = np.ptp(before, axis=2) > 40
+    assert coloured.mean() > 0.4, "a picture without maps"
+    changed = (np.abs(after - before).max(axis=2) > 3)[coloured].mean()
+    assert changed < 0.02, f"{changed:.0%} of the maps' pixels changed"
+
+
+def test_every_class_stands_out_from_dark_paper(visit):
+    """The filter on flat patches: white, black, then the palette."""
+    codes = np.array([[round(255 * c) for c in to_rgb(code)] for code in PALETTE])
+    patches = np.concatenate([[[255] * 3, [0] * 3], codes]).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(np.repeat(np.repeat(patches[None], 40, 0), 40, 1)).save(file, "png")
+    page = visit("book/01_softmax_jacobian.html", scheme="dark")
+    page.evaluate(
+        """data => { document.querySelector('article figure').innerHTML =
+            `<img id="patches" src="data:image/png;base64,${data}">`; }""",
+        base64.b64encode(file.getvalue()).decode(),
+    )
+    page.locator("#patches").evaluate("image => image.decode()")
+    shown = pixels(page.locator("#patches"))[20, 20::40]
+    np.testing.assert_allclose(shown[0], PAPER, atol=2)
+    np.testing.assert_allclose(shown[1], INK, atol=2)
+    encoded = shown / 255
+    light = np.where(encoded > 0.04045, ((encoded + 0.055) / 1.055) ** 2.4, encoded / 12.92)
+    luminance = light @ [0.2126, 0.7152, 0.0722]
+    contrast = (luminance[1:] + 0.05) / (luminance[0] + 0.05)
+    assert contrast[0] > 7, "text"
+    assert (contrast[1:] >= 3).all(), dict(zip(PALETTE, contrast[1:].round(1), strict=True))
