@@ -22,7 +22,7 @@ from .data import check_array, check_positive
 
 _WIDEST = 64.0  # a row with a wider logit is measured in larger units
 _SMALL = -2.0  # level of the rows that the expansion serves
-_SLAB, _BLOCK = 100_000, 5_000  # numbers in a temporary array, of few and of many such
+_SLAB, _BLOCK = 100_000, 10_000  # numbers in a temporary array, of few and of many such
 
 
 class Averages(NamedTuple):
