@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .axes import AlignedPosterior, aligned_kl, curvature_axes, principal_axes, shift_factor
 from .data import check_inputs, check_labels, check_positive, check_prior_precision, check_size
 from .expectations import averages
 from .softmax import log_softmax
@@ -22,6 +23,7 @@ from .variational import ConvergenceWarning, MeanField, Posterior, Record, State
 
 _PAIRS = 6  # steps that the metric remembers
 _LOOSE, _CLOSE = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
+_REALIGN = 1.0  # gap in the principal axes at which to turn to the curvature's, in nats
 _BEST = 1e-8  # the best that a row's averages can do
 _PLAIN = 1e-5  # a gap that averages in single precision can still show
 _LEAP = 2.5  # most that a log scale may change in one step
@@ -35,20 +37,27 @@ class _Point(NamedTuple):
     """One evaluation. `theta` stacks the means and the log scales, `slope` what ELBO gains."""
 
     theta: np.ndarray
-    elbo: float
-    slope: np.ndarray
-    gap: float
-    precision: np.ndarray
-    probs: np.ndarray
-    spread: np.ndarray
+    elbo: float = np.nan
+    slope: np.ndarray | None = None
+    gap: float = np.nan
+    precision: np.ndarray | None = None
+    probs: np.ndarray | None = None
+    spread: np.ndarray | None = None
+
+
+_Evaluate = Callable[[np.ndarray, float], _Point]
 
 
 class _Problem(NamedTuple):
-    """Inputs, one-hot labels in the type of the inputs, and prior precisions, (M, 1)."""
+    """Inputs, one-hot labels in the type of the inputs, and prior precisions, (M, 1).
+
+    `kappa` weighs the part of the divergence that the scales have: 1, but for aligned axes.
+    """
 
     X: np.ndarray
     Y: np.ndarray
     prior: np.ndarray
+    kappa: float = 1.0
 
     def slabs(self) -> list[slice]:
         rows = max(1, _SLAB // self.X.shape[1])
@@ -78,7 +87,8 @@ def fit(
     prior_precision : array_like, scalar or shape (M,)
         Precision of the prior; positive.
     family : str
-        ``"mean-field"``: all weights independent under q.
+        ``"mean-field"``: all weights independent under q. ``"aligned"``: independent in axes of
+        the data's choosing, with the shift common to all classes left at its prior (chapter 6).
     n_classes : int, optional
         Number of classes D, at least 2; by default ``max(y) + 1``.
     tol : float
@@ -88,12 +98,14 @@ def fit(
     max_evaluations : int
         Most evaluations of the ELBO, at least 1.
     callback : callable, optional
-        Called with a `State` after every evaluation.
+        Called with a `State` after every evaluation; the aligned family shows the means and
+        scales of the single weights.
 
     Returns
     -------
     Posterior
-        With ``gap``, and one record in ``trace`` for each evaluation.
+        With ``gap``, and one record in ``trace`` for each evaluation. The aligned family climbs
+        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of.
 
     Raises
     ------
@@ -108,60 +120,107 @@ def fit(
     X = check_inputs(X)
     Y = check_labels(y, len(X), n_classes).astype(X.dtype, copy=False)
     prior = check_prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
-    if family != "mean-field":
-        raise ValueError(f'family must be "mean-field", not {family!r}')
+    if family not in ("mean-field", "aligned"):
+        raise ValueError(f'family must be "mean-field" or "aligned", not {family!r}')
     tol = float(check_positive(tol, "tol", ()))
     accuracy = float(check_positive(accuracy, "accuracy", ()))
     max_evaluations = check_size(max_evaluations, "max_evaluations", at_least=1)
 
-    problem = _Problem(X, Y, prior)
     trace: list[Record] = []
 
-    def evaluate(theta: np.ndarray, accuracy: float) -> _Point:
-        point = _evaluate(problem, theta, accuracy)
-        trace.append(Record(point.elbo, point.gap))
-        if callback is not None:
-            callback(State(len(trace), _mean_field(theta), point.elbo, point.gap))
-        return point
+    def left() -> int:
+        return max_evaluations - len(trace)
 
-    point = _climb(problem, evaluate, lambda: max_evaluations - len(trace), tol, accuracy)
-    if not point.gap <= tol:
+    def counting(problem: _Problem, seen: Callable[[np.ndarray], MeanField]) -> _Evaluate:
+        def evaluate(theta: np.ndarray, accuracy: float) -> _Point:
+            point = _evaluate(problem, theta, accuracy)
+            trace.append(Record(point.elbo, point.gap))
+            if callback is not None:
+                callback(State(len(trace), seen(theta), point.elbo, point.gap))
+            return point
+
+        return evaluate
+
+    # Two classes are cheap, so their averages need not be as loose.
+    loose = max(_LOOSE if Y.shape[1] > 2 else _CLOSE, accuracy)
+    levels = (loose, max(_CLOSE, accuracy), accuracy, min(_BEST, accuracy))
+    if family == "mean-field":
+        problem = _Problem(X, Y, prior)
+        evaluate = counting(problem, _mean_field)
+        point = _climb(problem, evaluate, left, tol, levels, _start(problem))
+        posterior = Posterior(_mean_field(point.theta), point.elbo, tuple(trace), point.gap)
+    else:
+        point, axes = _climb_aligned(X, Y, prior, counting, left, tol, levels)
+        posterior = _aligned(point, axes, prior, tuple(trace))
+    if not posterior.gap <= tol:
         warnings.warn(
-            f"fit stopped after {len(trace)} evaluations with a gap of {point.gap:.3g} nats, "
+            f"fit stopped after {len(trace)} evaluations with a gap of {posterior.gap:.3g} nats, "
             f"above tol={tol:g}; raise max_evaluations or tol, or scale the inputs",
             ConvergenceWarning,
             stacklevel=2,
         )
-    return Posterior(_mean_field(point.theta), point.elbo, tuple(trace), point.gap)
+    return posterior
+
+
+def _climb_aligned(X, Y, prior, counting, left, tol, levels):
+    """Climb loosely in the principal axes, then in those of the curvature found there."""
+    D = Y.shape[1]
+
+    def turned(axes: np.ndarray) -> tuple[_Problem, _Evaluate]:
+        flat = np.ones((axes.shape[1], 1))
+        problem = _Problem(X @ axes.astype(X.dtype, copy=False), Y, flat, shift_factor(D))
+        return problem, counting(
+            problem, lambda theta: _aligned(_Point(theta), axes, prior, ()).marginals()
+        )
+
+    axes = principal_axes(X, prior)
+    problem, evaluate = turned(axes)
+    first = _climb(problem, evaluate, left, _REALIGN, levels[:1], _start(problem))
+    some = _sample(problem)
+    rotation = curvature_axes(problem.X[some], first.spread[some].sum(axis=1))
+    better = axes @ rotation
+    problem, evaluate = turned(better)
+    mean = rotation.T @ first.theta[0]
+    square = problem.X[some] ** 2
+    share = len(square) / len(X)
+    precision = 1 + square.T @ first.spread[some] / share / problem.kappa
+    theta = np.stack([mean, -np.log(precision) / 2])
+    if not left():
+        return first, axes
+    point = _climb(problem, evaluate, left, tol, levels, theta)
+    if point.elbo >= first.elbo or not left():
+        return point, better
+    problem, evaluate = turned(axes)
+    return _climb(problem, evaluate, left, tol, levels, first.theta), axes
 
 
 def _climb(
     problem: _Problem,
-    evaluate: Callable[[np.ndarray, float], _Point],
+    evaluate: _Evaluate,
     left: Callable[[], int],
     tol: float,
-    accuracy: float,
+    levels: tuple[float, ...],
+    theta: np.ndarray,
 ) -> _Point:
-    """Ascend with finer averages as the gap closes."""
-    loose = _LOOSE if problem.Y.shape[1] > 2 else _CLOSE  # two classes are cheap
-    levels = [max(loose, accuracy), max(_CLOSE, accuracy), accuracy, min(_BEST, accuracy)]
+    """Ascend with finer averages as the gap closes; what is proven, is on the last but one."""
     level, steps, pairs = 0, 0, []
-    point = evaluate(_start(problem), levels[level])
+    proof = max(len(levels) - 2, 0)
+    point = evaluate(theta, levels[level])
     axes = _curvature_axes(problem, point.spread)
     while left():
-        if level < 2 and point.gap <= max(tol, _PLAIN):
-            level = 2
+        if level < proof and point.gap <= max(tol, _PLAIN):
+            level = proof
             point = evaluate(point.theta, levels[level])
             continue
         if point.gap <= tol:
             break
         direction = _direction(problem, point, axes, pairs)
-        finer = level == 0 and point.gap < 1
+        finer = level < proof - 1 and point.gap < 1
         level += finer
         new = _search(evaluate, left, point, direction, levels[level], finer)
         if new is None:
             # Rounding hides the way up: look closer, or give up where one cannot.
-            if level == 3 or not left():
+            if level == len(levels) - 1 or not left():
                 break
             level, pairs = level + 1, []
             point = evaluate(point.theta, levels[level])
@@ -202,7 +261,12 @@ def _direction(problem, point, axes, pairs):
     x = np.exp(2 * point.theta[1]) * point.precision
     close = np.abs(x - 1) < 1e-4
     pace = np.where(close, 0.5, -np.log(x) / 2 / np.where(close, 1, 1 - x))
-    r = np.stack([_newton(problem, point.probs, point.spread, axes, q[0]), pace * q[1]])
+    r = np.stack(
+        [
+            _newton(problem, point.probs, point.spread, axes, q[0]),
+            pace * q[1] / problem.kappa,
+        ]
+    )
     for (s, y), a in zip(pairs, reversed(kept), strict=True):
         r = r + s * (a - np.vdot(y, r) / np.vdot(s, y))
     return r
@@ -262,7 +326,7 @@ def _sample(problem: _Problem) -> slice:
 
 def _evaluate(problem: _Problem, theta: np.ndarray, accuracy: float) -> _Point:
     """Compute the ELBO, its slope in the means and log scales, and the gap, :eq:`eq-gap`."""
-    X, Y, prior = problem
+    X, Y, prior, kappa = problem
     mean, log_scale = theta
     var = np.exp(2 * log_scale)
     columns = mean.astype(X.dtype, copy=False), var.astype(X.dtype, copy=False)
@@ -276,10 +340,10 @@ def _evaluate(problem: _Problem, theta: np.ndarray, accuracy: float) -> _Point:
         likelihood += np.vdot(Y[rows], logit_mean) - lse.sum(dtype=np.float64)
         pull += x.T @ (Y[rows] - probs[rows])
         curvature += square.T @ spread[rows]
-    kl = np.sum(prior * (mean**2 + var) - 1 - np.log(prior) - 2 * log_scale) / 2
-    precision = prior + np.maximum(curvature, 0)
-    slope = np.stack([pull - prior * mean, 1 - var * (prior + curvature)])
-    gap = np.sum((slope[0] ** 2 + slope[1] ** 2 / var) / prior) / 2
+    kl = np.sum(prior * mean**2 + kappa * (prior * var - 1 - np.log(prior) - 2 * log_scale)) / 2
+    precision = prior + np.maximum(curvature, 0) / kappa
+    slope = np.stack([pull - prior * mean, kappa - var * (kappa * prior + curvature)])
+    gap = np.sum((slope[0] ** 2 + slope[1] ** 2 / (kappa * var)) / prior) / 2
     return _Point(theta, float(likelihood - kl), slope, float(gap), precision, probs, spread)
 
 
@@ -288,7 +352,7 @@ def _start(problem: _Problem) -> np.ndarray:
     some = _sample(problem)
     X, Y, prior = problem.X[some], problem.Y[some], problem.prior
     share = len(X) / len(problem.X)
-    few = _Problem(X, Y, prior * share)
+    few = _Problem(X, Y, prior * share, problem.kappa)
     mean, best, step, axes = np.zeros((X.shape[1], Y.shape[1])), -np.inf, 0.0, None
     for _ in range(_NEWTON_STEPS):
         new = mean + step
@@ -300,7 +364,17 @@ def _start(problem: _Problem) -> np.ndarray:
         spread = probs * (1 - probs)
         axes = axes or _curvature_axes(few, spread)
         step = _newton(few, probs, spread, axes, X.T @ (Y - probs) - few.prior * mean)
-    return np.stack([mean, -np.log(prior + (X * X).T @ spread / share) / 2])
+    return np.stack([mean, -np.log(prior + (X * X).T @ spread / share / problem.kappa) / 2])
+
+
+def _aligned(point: _Point, axes: np.ndarray, prior: np.ndarray, trace: tuple) -> AlignedPosterior:
+    """Turn a point into its Gaussian; the exact divergence replaces the bound's."""
+    mean, log_scale = point.theta
+    var = np.exp(2 * log_scale)
+    kappa = shift_factor(mean.shape[1])
+    bound = np.sum(mean**2 + kappa * (var - 1 - 2 * log_scale)) / 2
+    elbo = point.elbo + float(bound) - aligned_kl(mean, var)
+    return AlignedPosterior(_mean_field(point.theta), elbo, trace, point.gap, axes, prior)
 
 
 def _mean_field(theta: np.ndarray) -> MeanField:
