@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-SITE = Path(__file__).parents[2] / "_build" / "html"
+SITE = Path(os.environ.get("SITE", Path(__file__).parents[2] / "_build" / "html"))
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = (
     "--no-sandbox",
@@ -62,12 +62,13 @@ def visit(browser, address):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.faults, page.requested = [], []
+        page.faults, page.requested, page.responses = [], [], []
         page.on(
             "console",
             lambda m: page.faults.append(f"console: {m.text}") if m.type == "error" else None,
         )
         page.on("pageerror", lambda error: page.faults.append(f"exception: {error}"))
+        page.on("response", lambda response: page.responses.append(response))
         page.on("request", lambda request: page.requested.append(request.url))
         page.on(
             "response",
