@@ -8,7 +8,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
-.PHONY: book test serve refresh lint lock bench clean
+.PHONY: book test serve pdf bench-pages refresh lint lock bench clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -20,6 +20,14 @@ test: book
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+pdf: book
+	tools/browser.sh
+	$(BIN)/python tools/pdf.py
+
+bench-pages: book
+	tools/browser.sh
+	$(BIN)/python tools/bench_pages.py
 
 refresh: $(VENV)/.ready
 	$(BIN)/python tools/refresh.py

@@ -1,54 +1,33 @@
 """A headless Chromium on the built site, served from this machine."""
 
-import functools
-import http.server
 import os
-import shutil
-import threading
 from pathlib import Path
 
+import headless
 import pytest
 from playwright.sync_api import sync_playwright
 
-SITE = Path(__file__).parents[2] / "_build" / "html"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-class _Silent(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+SITE = Path(os.environ.get("SITE", headless.SITE))
 
 
 @pytest.fixture(scope="session")
 def address():
     """The site's address on this machine."""
     if not (SITE / "index.html").exists():
-        pytest.fail("no site in _build/html: run 'make book' first")
-    handler = functools.partial(_Silent, directory=str(SITE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+        pytest.fail(f"no site in {SITE}: run 'make book' first")
+    with headless.serve(SITE) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def browser():
     """Chromium, Debian's or the runner's own."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = headless.chromium()
     if found is None:
-        missing = f"no browser found (looked for {', '.join(NAMES)})"
+        missing = f"no browser found (looked for {', '.join(headless.NAMES)})"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=found, args=headless.QUIET)
         yield browser
         browser.close()
 
@@ -62,12 +41,13 @@ def visit(browser, address):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.faults, page.requested = [], []
+        page.faults, page.requested, page.responses = [], [], []
         page.on(
             "console",
             lambda m: page.faults.append(f"console: {m.text}") if m.type == "error" else None,
         )
         page.on("pageerror", lambda error: page.faults.append(f"exception: {error}"))
+        page.on("response", lambda response: page.responses.append(response))
         page.on("request", lambda request: page.requested.append(request.url))
         page.on(
             "response",

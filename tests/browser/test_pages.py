@@ -24,18 +24,21 @@ def test_a_page_is_whole(visit, name, width, scheme):
     if name in WITH_SLIDERS:
         page.wait_for_selector(".jupyter-widgets")
     page.wait_for_load_state("networkidle")
-    assert page.faults == []
-    hosts = {urlsplit(url).netloc for url in page.requested if not url.startswith("data:")}
-    assert hosts == {urlsplit(page.url).netloc}
-    assert page.locator("mjx-merror").count() == 0
+    site = urlsplit(page.url).netloc
+    away = [u for u in page.requested if urlsplit(u).netloc != site and not u.startswith("data:")]
+    assert away == [], f"{name} asks other hosts: {away}"
+    assert page.faults == [], f"{name}: {page.faults}"
+    redrawn = page.locator("svg.svg-inline--fa").count()
+    assert redrawn == 0, f"{name}: the theme's icon script redrew {redrawn} icons: Play is dead"
+    assert page.locator("mjx-merror").count() == 0, f"{name}: an error in its mathematics"
     assert (
         page.locator("div.math, span.math").count()
         == page.locator("div.math:has(mjx-container), span.math:has(mjx-container)").count()
-    ), "mathematics that was not typeset"
+    ), f"{name}: mathematics that was not typeset"
     prose = page.locator("article").inner_text()
     assert not re.search(r"\$\$|\\begin\{|\\frac", re.sub(r"(?s)```.*?```", "", prose))
     across = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert across <= 0, f"{across} px too wide"
+    assert across <= 0, f"{name}: {across} px too wide"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -44,11 +47,12 @@ def test_every_picture_is_loaded_and_has_a_text(visit, name):
     page.wait_for_load_state("networkidle")
     for picture in page.locator("img").all():
         source = picture.get_attribute("src")[:80]
-        assert picture.get_attribute("alt") is not None, f"no alt text: {source}"
+        assert picture.get_attribute("alt") is not None, f"{name}: no alt text: {source}"
         picture.evaluate("i => { i.loading = 'eager'; return i.decode().catch(() => 0); }")
-        assert picture.evaluate("i => i.naturalWidth") > 0, f"not loaded: {source}"
+        assert picture.evaluate("i => i.naturalWidth") > 0, f"{name}: not loaded: {source}"
     for picture in page.locator("article .cell_output img").all():
-        assert len(picture.get_attribute("alt")) > 20, picture.get_attribute("src")[:80]
+        alt, source = picture.get_attribute("alt"), picture.get_attribute("src")[:80]
+        assert len(alt) > 20, f"{name}: alt text {alt!r} of {source}"
 
 
 class _Links(HTMLParser):
