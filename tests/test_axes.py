@@ -111,6 +111,29 @@ def test_the_bound_is_at_its_optimum(both):
     np.testing.assert_allclose(aligned.q.scale**-2, precision, rtol=0.02)
 
 
+def test_the_gap_is_the_certificate_of_the_bound():
+    X, y, _ = simulate(np.random.default_rng(1))
+    loose = fit(X, y, family="aligned", tol=5.0, accuracy=1e-8)
+    Z, kappa, scale = X @ loose.axes, shift_factor(3), loose.q.scale
+    _, probs, spread = expected_softmax(*loose.logit_moments(X), accuracy=1e-8)
+    slope_mean = Z.T @ (one_hot(y, 3) - probs) - loose.q.mean
+    slope_scale = kappa / scale - scale * (kappa + (Z**2).T @ spread)
+    gap = np.sum(slope_mean**2 + slope_scale**2 / kappa) / 2
+    assert loose.gap == pytest.approx(gap, rel=1e-4)
+    assert gap > 0.01
+
+
+def test_worse_axes_are_not_kept(monkeypatch, rng):
+    X, y, _ = simulate(np.random.default_rng(1), n_features=4)
+    good = fit(X, y, family="aligned")
+    random = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    monkeypatch.setattr(solver, "curvature_axes", lambda Z, weight: random)
+    kept = fit(X, y, family="aligned")
+    assert kept.gap <= 1e-3
+    np.testing.assert_allclose(kept.axes, principal_axes(X, np.ones((5, 1))))
+    assert kept.elbo == pytest.approx(good.elbo, abs=1)
+
+
 def gaussian_log_density(posterior, W):
     """Log density of draws of the weights, from dense covariances in the axes."""
     V = np.linalg.solve(posterior.axes, W)
