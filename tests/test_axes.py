@@ -330,7 +330,7 @@ def test_the_callback_speaks_the_readers_axes():
 @pytest.mark.parametrize("most", range(1, 9))
 def test_evaluations_that_run_out_give_the_best_so_far(most):
     X, y, _ = simulate(np.random.default_rng(1))
-    with pytest.warns(ConvergenceWarning) if most < 6 else warnings.catch_warnings():
+    with pytest.warns(ConvergenceWarning) if most < 7 else warnings.catch_warnings():
         posterior = fit(X, y, family="aligned", max_evaluations=most)
     assert len(posterior.trace) <= most
     assert np.isfinite(posterior.elbo)
