@@ -63,14 +63,14 @@ def curvature_axes(Z: np.ndarray, spread: np.ndarray) -> np.ndarray:
     Z : ndarray, shape (N, K)
         Inputs in axes with a standard normal prior.
     spread : ndarray, shape (N, D)
-        Averages of ``probs * (1 - probs)``.
+        Averages of ``probs * (1 - probs)``, not negative.
 
     Returns
     -------
     ndarray, shape (K, K)
         Orthonormal, one axis a column.
     """
-    Z, spread = Z.astype(np.float64, copy=False), np.maximum(spread, 0)
+    Z = Z.astype(np.float64, copy=False)
     K, D = Z.shape[1], spread.shape[1]
     weights = spread.T / shift_factor(D)
     H = np.stack([np.eye(K) + (Z.T * w) @ Z for w in weights])

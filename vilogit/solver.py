@@ -180,7 +180,7 @@ def _climb_aligned(X, Y, prior, counting, left, tol, levels):
         return first, axes
     some = _sample(problem)
     Z, spread = problem.X[some], first.spread[some]
-    spread = spread * (len(X) / len(Z))
+    spread = np.maximum(spread, 0) * (len(X) / len(Z))  # rounding may take it below
     rotation = curvature_axes(Z, spread)
     better = axes @ rotation
     mean = rotation.T @ first.theta[0]
