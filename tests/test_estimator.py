@@ -6,7 +6,7 @@ from vilogit import VariationalLogisticRegression
 @parametrize_with_checks(
     [
         VariationalLogisticRegression(),
-        VariationalLogisticRegression(class_weight="balanced"),
+        VariationalLogisticRegression(family="mean-field", class_weight="balanced"),
     ]
 )
 def test_scikit_learns_own_checks(estimator, check):

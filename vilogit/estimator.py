@@ -25,6 +25,7 @@ except ImportError as error:
         'pip install "vilogit[sklearn]"'
     ) from error
 
+_FEW = 2000
 _DTYPES = [np.float64, np.float32]
 _DECADE = np.log(10)
 _DECADES = (4, 6)  # reach of the search for a precision, down and up from the inputs' own scale
@@ -147,6 +148,8 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         rows = weight > 0
         X, codes, weight = X[rows], codes[rows], weight[rows]
         inputs = self._inputs(X)
+        # Few rows are weighed in any case: the digits then do not hang on the rows' order.
+        weighted = len(X) <= _FEW or (weight != 1).any()
 
         def posterior_at(precision: ArrayLike, tol: float) -> Posterior:
             precision = np.ones(self.n_features_in_) * precision
@@ -159,7 +162,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
                 prior_precision=precision,
                 family=self.family,
                 n_classes=len(self.classes_),
-                sample_weight=None if (weight == 1).all() else weight,
+                sample_weight=weight if weighted else None,
                 tol=tol,
                 max_evaluations=self.max_evaluations,
                 callback=bar,

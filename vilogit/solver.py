@@ -351,7 +351,8 @@ def _sample(problem: _Problem) -> slice:
 
 def _evaluate(problem: _Problem, theta: np.ndarray, accuracy: float) -> _Point:
     """Compute the ELBO, its slope in the means and log scales, and the gap, :eq:`eq-gap`."""
-    X, Y, prior, kappa, _ = problem
+    X, Y, prior, kappa, weight = problem
+    single = weight is None  # or a weight of 2 were not quite a row given twice
     mean, log_scale = theta
     var = np.exp(2 * log_scale)
     columns = mean.astype(X.dtype, copy=False), var.astype(X.dtype, copy=False)
@@ -361,7 +362,7 @@ def _evaluate(problem: _Problem, theta: np.ndarray, accuracy: float) -> _Point:
         x = X[rows]
         square = x * x
         logit_mean = x @ columns[0]
-        lse, probs[rows], each = averages(logit_mean, square @ columns[1], accuracy)
+        lse, probs[rows], each = averages(logit_mean, square @ columns[1], accuracy, single)
         lse = problem.weighted(lse[:, None], rows)
         spread[rows] = problem.weighted(each, rows)
         likelihood += np.vdot(Y[rows], logit_mean) - lse.sum(dtype=np.float64)
