@@ -8,6 +8,7 @@ from .data import Dataset, one_hot, simulate
 from .expectations import expected_softmax
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_jvp
 from .solver import fit
+from .storage import load
 from .variational import (
     ConvergenceWarning,
     MeanField,
@@ -34,6 +35,7 @@ __all__ = [
     "fit_sgd",
     "flipbook",
     "kl_to_prior",
+    "load",
     "log_softmax",
     "one_hot",
     "plot_before_after",
