@@ -8,6 +8,7 @@ from .data import Dataset, one_hot, simulate
 from .expectations import expected_softmax
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_jvp
 from .solver import fit
+from .storage import load
 from .variational import (
     ConvergenceWarning,
     MeanField,
@@ -23,6 +24,7 @@ __all__ = [
     "Dataset",
     "MeanField",
     "Posterior",
+    "VariationalLogisticRegression",
     "cross_entropy",
     "cross_entropy_gradient",
     "cross_entropy_hvp",
@@ -33,6 +35,7 @@ __all__ = [
     "fit_sgd",
     "flipbook",
     "kl_to_prior",
+    "load",
     "log_softmax",
     "one_hot",
     "plot_before_after",
@@ -50,4 +53,8 @@ def __getattr__(name: str) -> object:
         from . import visualization
 
         return getattr(visualization, name)
+    if name == "VariationalLogisticRegression":  # scikit-learn likewise
+        from .estimator import VariationalLogisticRegression
+
+        return VariationalLogisticRegression
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

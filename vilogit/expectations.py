@@ -89,8 +89,12 @@ def expected_softmax(
     return averages(mean, var, accuracy)
 
 
-def averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Averages:
-    """`expected_softmax` of checked arrays; float32 ones may give float32 averages."""
+def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = True) -> Averages:
+    """`expected_softmax` of checked arrays; float32 ones may give float32 averages.
+
+    Where `single`, coarse averages are in single precision: faster, but the last digits of a row
+    then hang on its place among the others.
+    """
     top_var = var.T.copy().max(axis=0, initial=0.0)  # a few classes are slow as the inner loop
     small = min((6 * accuracy) ** (1 / 3), 0.5)
     # Rows of like width share their nodes: which rule a row gets must not hang on its neighbours.
@@ -99,16 +103,19 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Averages:
     level[top_var <= 0.5] = -1
     level[top_var <= small] = _SMALL
     if (level == level[:1]).all():
-        return _rule(mean, var, level.max(initial=_SMALL), accuracy)
+        return _rule(mean, var, level.max(initial=_SMALL), accuracy, single)
     out = Averages(np.empty(len(mean)), np.empty_like(mean), np.empty_like(mean))
     for one in np.unique(level):
         rows = level == one
-        for whole, part in zip(out, _rule(mean[rows], var[rows], one, accuracy), strict=True):
+        parts = _rule(mean[rows], var[rows], one, accuracy, single)
+        for whole, part in zip(out, parts, strict=True):
             whole[rows] = part
     return out
 
 
-def _rule(mean: np.ndarray, var: np.ndarray, level: float, accuracy: float) -> Averages:
+def _rule(
+    mean: np.ndarray, var: np.ndarray, level: float, accuracy: float, single: bool
+) -> Averages:
     """Rows whose widest logit has a standard deviation at most 2**(level / 2)."""
     D = mean.shape[1]
     if level == _SMALL:
@@ -116,11 +123,12 @@ def _rule(mean: np.ndarray, var: np.ndarray, level: float, accuracy: float) -> A
     width = 2 ** (level / 2)
     if width > _WIDEST:
         unit = np.sqrt(var.max(axis=1, keepdims=True)) / _WIDEST
-        lse, probs, spread = _rule(mean / unit, var / unit**2, 2 * np.log2(_WIDEST), accuracy)
+        top = 2 * np.log2(_WIDEST)
+        lse, probs, spread = _rule(mean / unit, var / unit**2, top, accuracy, single)
         return Averages(unit[:, 0] * lse, probs, spread / unit)
     if D == 2:
         return _difference(mean, var, width, accuracy)
-    grid = _grid(width, accuracy, D)
+    grid = _grid(width, accuracy, D, single)
     per_row = D * len(grid[0]) * len(grid[2])
     size = min(len(mean), max(1, _SLAB // per_row))
     scratch = np.empty((2, size * per_row), grid[0].dtype)  # memory is slow when it is new
@@ -236,7 +244,9 @@ def _race(
 
 
 @lru_cache(maxsize=256)
-def _grid(width: float, accuracy: float, n_classes: int) -> tuple[np.ndarray, ...]:
+def _grid(
+    width: float, accuracy: float, n_classes: int, single: bool = True
+) -> tuple[np.ndarray, ...]:
     """Gaussian nodes and weights, and the steps of u above the lowest logit of the race.
 
     Gauss-Hermite nodes serve narrow logits; they fail for wide ones, where the trapezium rule
@@ -259,5 +269,5 @@ def _grid(width: float, accuracy: float, n_classes: int) -> tuple[np.ndarray, ..
     top = width * min(nodes[-1], reach)
     above = top + min(width**2, top) + np.log(n_classes) + 0.5 * digits
     steps = np.arange(-np.log(digits), above + du, du)
-    dtype = np.float32 if accuracy >= 1e-3 and width < 8 else np.float64
+    dtype = np.float32 if single and accuracy >= 1e-3 and width < 8 else np.float64
     return nodes.astype(dtype), weights.astype(dtype), steps.astype(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -174,6 +175,44 @@ class Posterior:
         n = check_size(n, "n", at_least=0)
         check_rng(rng)
         return self.mean + self.scale * rng.standard_normal((n, *self.mean.shape))
+
+    def to_arviz(self, n: int, rng: np.random.Generator) -> object:
+        """Draw `n` weight matrices for ArviZ; errors as in `sample`.
+
+        Returns
+        -------
+        xarray.DataTree
+            With ``posterior["W"]``, of dimensions chain (one), draw, feature and class.
+
+        Raises
+        ------
+        ImportError
+            If ArviZ is not there: ``pip install "vilogit[arviz]"``.
+        """
+        draws = self.sample(n, rng)
+        try:
+            from arviz_base import from_dict
+        except ImportError as error:
+            raise ImportError('to_arviz needs ArviZ: pip install "vilogit[arviz]"') from error
+        return from_dict({"posterior": {"W": draws[None]}}, dims={"W": ["feature", "class"]})
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the posterior to one ``.npz`` file without pickle, for `vilogit.load`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to; a file that is there already is replaced in one step, so that whatever
+            interrupts the writing, the old file or the new one is there.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        from .storage import save  # it knows every family
+
+        save(self, path)
 
 
 def kl_to_prior(q: MeanField, prior_precision: ArrayLike) -> float:
