@@ -23,6 +23,7 @@ __all__ = [
     "Dataset",
     "MeanField",
     "Posterior",
+    "VariationalLogisticRegression",
     "cross_entropy",
     "cross_entropy_gradient",
     "cross_entropy_hvp",
@@ -50,4 +51,8 @@ def __getattr__(name: str) -> object:
         from . import visualization
 
         return getattr(visualization, name)
+    if name == "VariationalLogisticRegression":  # scikit-learn likewise
+        from .estimator import VariationalLogisticRegression
+
+        return VariationalLogisticRegression
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -196,6 +196,19 @@ def check_prior_precision(value: ArrayLike, n_features: int) -> np.ndarray:
     return check_positive(precision, "prior_precision", (n_features,))[:, None]
 
 
+def check_weights(value: ArrayLike, n: int, name: str = "sample_weight") -> np.ndarray:
+    """Return the weights of a fit's rows, (n,): not negative, and not all zero."""
+    weight = check_array(value, name, (n,)).astype(np.float64, copy=False)
+    if (weight < 0).any():
+        where = int((weight < 0).argmax())
+        raise ValueError(
+            f"sample_weight must not be negative, but holds {weight[where]} at {where}"
+        )
+    if not weight.any():
+        raise ValueError(f"{name} is zero in every row; expected one row to count at least")
+    return weight
+
+
 def check_positive(value: ArrayLike, name: str, shape: tuple) -> np.ndarray:
     """Return a finite array of the given shape with every entry above zero, as float64."""
     array = check_array(value, name, shape).astype(np.float64)

@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .axes import AlignedPosterior, aligned_kl, curvature_axes, principal_axes, shift_factor
-from .data import check_inputs, check_labels, check_positive, check_prior_precision, check_size
+from .data import (
+    check_inputs,
+    check_labels,
+    check_positive,
+    check_prior_precision,
+    check_size,
+    check_weights,
+)
 from .expectations import averages
 from .softmax import log_softmax
 from .variational import ConvergenceWarning, MeanField, Posterior, Record, State
@@ -52,12 +59,18 @@ class _Problem(NamedTuple):
     """Inputs, one-hot labels in the type of the inputs, and prior precisions, (M, 1).
 
     `kappa` weighs the part of the divergence that the scales have: 1, but for aligned axes.
+    With weights of rows, (N, 1), the labels are multiplied by them already.
     """
 
     X: np.ndarray
     Y: np.ndarray
     prior: np.ndarray
     kappa: float = 1.0
+    weight: np.ndarray | None = None
+
+    def weighted(self, values: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        """Multiply values, (n, D) or (n, 1), by the weights of their rows."""
+        return values if self.weight is None else values * self.weight[rows]
 
     def slabs(self) -> list[slice]:
         rows = max(1, _SLAB // self.X.shape[1])
@@ -71,6 +84,7 @@ def fit(
     prior_precision: ArrayLike = 1.0,
     family: str = "mean-field",
     n_classes: int | None = None,
+    sample_weight: ArrayLike | None = None,
     tol: float = 1e-3,
     accuracy: float = 1e-5,
     max_evaluations: int = 200,
@@ -90,7 +104,10 @@ def fit(
         ``"mean-field"``: all weights independent under q. ``"aligned"``: independent in axes of
         the data's choosing, with the shift common to all classes left at its prior (chapter 6).
     n_classes : int, optional
-        Number of classes D, at least 2; by default ``max(y) + 1``.
+        Number of classes D, at least 2; by default ``max(y) + 1``, over all rows.
+    sample_weight : array_like, shape (N,), optional
+        How often each row counts, as a factor of its expected log likelihood; not negative.
+        A weight of 2 is a row given twice, a weight of 0 a row left out.
     tol : float
         Stop when the gap to the optimum is proven to be at most this, in nats; positive.
     accuracy : float
@@ -120,6 +137,12 @@ def fit(
     X = check_inputs(X)
     Y = check_labels(y, len(X), n_classes).astype(X.dtype, copy=False)
     prior = check_prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
+    weight = None
+    if sample_weight is not None:
+        weight = check_weights(sample_weight, len(X))
+        some = weight > 0
+        X, weight = X[some], weight[some, None].astype(X.dtype)
+        Y = Y[some] * weight
     if family not in ("mean-field", "aligned"):
         raise ValueError(f'family must be "mean-field" or "aligned", not {family!r}')
     tol = float(check_positive(tol, "tol", ()))
@@ -144,13 +167,13 @@ def fit(
     # Two classes are cheap, so their averages need not be as loose.
     loose = max(_LOOSE if Y.shape[1] > 2 else _CLOSE, accuracy)
     levels = (loose, max(_CLOSE, accuracy), accuracy, min(_BEST, accuracy))
+    problem = _Problem(X, Y, prior, weight=weight)
     if family == "mean-field":
-        problem = _Problem(X, Y, prior)
         evaluate = counting(problem, _mean_field)
         point = _climb(problem, evaluate, left, tol, levels, _start(problem))
         posterior = Posterior(_mean_field(point.theta), point.elbo, tuple(trace), point.gap)
     else:
-        point, axes = _climb_aligned(X, Y, prior, counting, left, tol, levels)
+        point, axes = _climb_aligned(problem, counting, left, tol, levels)
         posterior = _aligned(point, axes, prior, tuple(trace))
     if not posterior.gap <= tol:
         warnings.warn(
@@ -162,18 +185,19 @@ def fit(
     return posterior
 
 
-def _climb_aligned(X, Y, prior, counting, left, tol, levels):
+def _climb_aligned(given, counting, left, tol, levels):
     """Climb loosely in the principal axes, then in those of the curvature found there."""
-    D = Y.shape[1]
+    X, D, prior = given.X, given.Y.shape[1], given.prior
 
     def turned(axes: np.ndarray) -> tuple[_Problem, _Evaluate]:
         flat = np.ones((axes.shape[1], 1))
-        problem = _Problem(X @ axes.astype(X.dtype, copy=False), Y, flat, shift_factor(D))
+        Z = X @ axes.astype(X.dtype, copy=False)
+        problem = given._replace(X=Z, prior=flat, kappa=shift_factor(D))
         return problem, counting(
             problem, lambda theta: _aligned(_Point(theta), axes, prior, ()).marginals()
         )
 
-    axes = principal_axes(X, prior)
+    axes = principal_axes(X if given.weight is None else X * np.sqrt(given.weight), prior)
     problem, evaluate = turned(axes)
     first = _climb(problem, evaluate, left, _REALIGN, levels[:1], _start(problem))
     some = _sample(problem)
@@ -183,7 +207,8 @@ def _climb_aligned(X, Y, prior, counting, left, tol, levels):
     mean = rotation.T @ first.theta[0]
     square = problem.X[some] ** 2
     share = len(square) / len(X)
-    precision = 1 + square.T @ first.spread[some] / share / problem.kappa
+    curvature = np.maximum(square.T @ first.spread[some], 0) / share
+    precision = 1 + curvature / problem.kappa
     theta = np.stack([mean, -np.log(precision) / 2])
     if not left():
         return first, axes
@@ -326,7 +351,7 @@ def _sample(problem: _Problem) -> slice:
 
 def _evaluate(problem: _Problem, theta: np.ndarray, accuracy: float) -> _Point:
     """Compute the ELBO, its slope in the means and log scales, and the gap, :eq:`eq-gap`."""
-    X, Y, prior, kappa = problem
+    X, Y, prior, kappa, _ = problem
     mean, log_scale = theta
     var = np.exp(2 * log_scale)
     columns = mean.astype(X.dtype, copy=False), var.astype(X.dtype, copy=False)
@@ -336,9 +361,11 @@ def _evaluate(problem: _Problem, theta: np.ndarray, accuracy: float) -> _Point:
         x = X[rows]
         square = x * x
         logit_mean = x @ columns[0]
-        lse, probs[rows], spread[rows] = averages(logit_mean, square @ columns[1], accuracy)
+        lse, probs[rows], each = averages(logit_mean, square @ columns[1], accuracy)
+        lse = problem.weighted(lse[:, None], rows)
+        spread[rows] = problem.weighted(each, rows)
         likelihood += np.vdot(Y[rows], logit_mean) - lse.sum(dtype=np.float64)
-        pull += x.T @ (Y[rows] - probs[rows])
+        pull += x.T @ (Y[rows] - problem.weighted(probs[rows], rows))
         curvature += square.T @ spread[rows]
     kl = np.sum(prior * mean**2 + kappa * (prior * var - 1 - np.log(prior) - 2 * log_scale)) / 2
     precision = prior + np.maximum(curvature, 0) / kappa
@@ -352,7 +379,9 @@ def _start(problem: _Problem) -> np.ndarray:
     some = _sample(problem)
     X, Y, prior = problem.X[some], problem.Y[some], problem.prior
     share = len(X) / len(problem.X)
-    few = _Problem(X, Y, prior * share, problem.kappa)
+    few = problem._replace(X=X, Y=Y, prior=prior * share)
+    if few.weight is not None:
+        few = few._replace(weight=few.weight[some])
     mean, best, step, axes = np.zeros((X.shape[1], Y.shape[1])), -np.inf, 0.0, None
     for _ in range(_NEWTON_STEPS):
         new = mean + step
@@ -361,9 +390,10 @@ def _start(problem: _Problem) -> np.ndarray:
         if not value > best + _NEWTON_RISE:
             break
         mean, best, probs = new, value, np.exp(log_probs)
-        spread = probs * (1 - probs)
+        spread = few.weighted(probs * (1 - probs))
         axes = axes or _curvature_axes(few, spread)
-        step = _newton(few, probs, spread, axes, X.T @ (Y - probs) - few.prior * mean)
+        pull = X.T @ (Y - few.weighted(probs))
+        step = _newton(few, probs, spread, axes, pull - few.prior * mean)
     return np.stack([mean, -np.log(prior + (X * X).T @ spread / share / problem.kappa) / 2])
 
 

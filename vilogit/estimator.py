@@ -1,0 +1,326 @@
+"""A scikit-learn classifier that knows what it does not know (chapter 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .data import check_positive, check_prior_precision, check_weights
+from .solver import fit
+from .variational import Posterior, State
+
+try:
+    from scipy.optimize import brentq
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils.class_weight import compute_class_weight
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        "VariationalLogisticRegression needs scikit-learn 1.7 or later: "
+        'pip install "vilogit[sklearn]"'
+    ) from error
+
+_DTYPES = [np.float64, np.float32]
+_DECADE = np.log(10)
+_DECADES = (4, 6)  # reach of the search for a precision, down and up from the inputs' own scale
+_CLOSE = 5e-3  # how well the search finds the logarithm of a precision
+_SEARCH_TOL = 1e-4  # gap of the fits on the way, in nats
+
+
+class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
+    """Bayesian softmax (multi-class logistic) regression by `vilogit.fit`.
+
+    Parameters
+    ----------
+    prior_precision : float, array_like of shape (n_features,), or "evidence"
+        Precision of the coefficients' zero-mean Gaussian prior. ``"evidence"`` chooses the one
+        number that maximises the evidence lower bound, with no cross-validation: it climbs from
+        the mean variance of the inputs, which must not be zero, and stops at 1e-4 or 1e6 times
+        that where the bound still rises there (at the upper end the inputs tell nothing).
+    intercept_precision : float
+        Precision of the intercepts' prior. The default, 0.01, is weak: a standard deviation of 10
+        for the logarithm of a class's odds.
+    family : {"aligned", "mean-field"}
+        Shape of the posterior, see `vilogit.fit`.
+    fit_intercept : bool
+        Whether the model has an intercept for each class.
+    class_weight : dict, "balanced" or None
+        Weights of the classes, multiplied by those of the rows, as in
+        :func:`sklearn.utils.class_weight.compute_class_weight`.
+    tol : float
+        Gap to the optimum at which to stop, in nats.
+    max_evaluations : int
+        Most evaluations of the evidence lower bound in a fit.
+    progress : bool
+        Whether to show a progress bar (tqdm).
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (n_classes,)
+        Labels in sorted order, those of rows with weight 0 included.
+    coef_, intercept_ : ndarray, shape (n_classes, n_features) and (n_classes,)
+        Posterior means. With two classes there is one row, the log odds of ``classes_[1]``.
+    coef_scale_ : ndarray, the shape of `coef_`
+        Posterior standard deviations of `coef_`.
+    elbo_, gap_ : float
+        Evidence lower bound and the proven distance to its optimum, in nats.
+    n_iter_ : int
+        Evaluations of the bound, in the last fit.
+    prior_precision_ : float or ndarray
+        Precision of the coefficients that was used.
+    posterior_ : Posterior
+        The posterior over all weights, intercepts last.
+    n_features_in_, feature_names_in_
+        As in every scikit-learn estimator.
+    """
+
+    def __init__(
+        self,
+        prior_precision: float | ArrayLike | str = 1.0,
+        intercept_precision: float = 0.01,
+        family: str = "aligned",
+        fit_intercept: bool = True,
+        class_weight: dict | str | None = None,
+        tol: float = 1e-3,
+        max_evaluations: int = 200,
+        progress: bool = False,
+    ) -> None:
+        self.prior_precision = prior_precision
+        self.intercept_precision = intercept_precision
+        self.family = family
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.tol = tol
+        self.max_evaluations = max_evaluations
+        self.progress = progress
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> VariationalLogisticRegression:
+        """Fit the posterior.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+            Inputs, without a column for the intercept.
+        y : array_like, shape (n_samples,)
+            Labels of any type, two classes at least.
+        sample_weight : array_like, shape (n_samples,), optional
+            How often each row counts; not negative. Rows of weight 0 are dropped.
+
+        Returns
+        -------
+        VariationalLogisticRegression
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument or a parameter of the constructor is of the wrong kind, shape or range.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the gap is still above `tol` when evaluations run out.
+        """
+        X, y = validate_data(self, X, y, dtype=_DTYPES)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y holds one class, {self.classes_[0]!r}; expected two or more")
+        weight = check_weights(np.ones(len(X)) if sample_weight is None else sample_weight, len(X))
+        if self.class_weight is not None:
+            present, kept = np.unique(codes[weight > 0]), weight > 0
+            each = np.ones(len(self.classes_))
+            each[present] = compute_class_weight(
+                self.class_weight,
+                classes=self.classes_[present],
+                y=y[kept],
+                sample_weight=weight[kept],
+            )
+            weight = check_weights(weight * each[codes], len(X), "class_weight")
+        rows = weight > 0
+        X, codes, weight = X[rows], codes[rows], weight[rows]
+        inputs = self._inputs(X)
+
+        def posterior_at(precision: ArrayLike, tol: float) -> Posterior:
+            precision = np.ones(self.n_features_in_) * precision
+            if self.fit_intercept:
+                intercept = check_positive(self.intercept_precision, "intercept_precision", ())
+                precision = np.append(precision, intercept)
+            return fit(
+                inputs,
+                codes,
+                prior_precision=precision,
+                family=self.family,
+                n_classes=len(self.classes_),
+                sample_weight=None if (weight == 1).all() else weight,
+                tol=tol,
+                max_evaluations=self.max_evaluations,
+                callback=bar,
+            )
+
+        with _progress_bar(self.progress) as bar:
+            precision = self.prior_precision
+            if not isinstance(precision, str):
+                precision = check_prior_precision(precision, self.n_features_in_)
+                precision = precision.reshape(-1) if precision.ndim else float(precision)
+            elif precision == "evidence":
+                center = np.average(X, axis=0, weights=weight)
+                unit = np.average((X - center) ** 2, axis=0, weights=weight).mean()
+                precision = _by_evidence(
+                    lambda p: posterior_at(p, min(self.tol, _SEARCH_TOL)), X.shape[1], unit or 1.0
+                )
+            else:
+                raise ValueError(
+                    f'prior_precision must be numbers or "evidence", not {precision!r}'
+                )
+            self.prior_precision_ = precision
+            self.posterior_ = posterior_at(precision, self.tol)
+
+        mean, scale = self.posterior_.mean, self.posterior_.scale
+        if len(self.classes_) == 2:
+            # Independent logits with the right difference: those of the unit vectors as inputs.
+            mean, var = self.posterior_.logit_moments(np.eye(len(mean)))
+            mean, scale = mean @ [[-1], [1]], np.sqrt(var.sum(axis=1, keepdims=True))
+        self.coef_, self.intercept_ = self._split(mean.T)
+        self.coef_scale_ = self._split(scale.T)[0]
+        self.elbo_, self.gap_ = self.posterior_.elbo, self.posterior_.gap
+        self.n_iter_ = len(self.posterior_.trace)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Class probabilities averaged over the posterior, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+            Inputs, finite.
+
+        Returns
+        -------
+        ndarray, shape (n_samples, n_classes)
+            As exact as `vilogit.expected_softmax`: within 1e-6. A row's answer depends on that
+            row alone.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called.
+        TypeError, ValueError
+            If `X` is not a finite real array with the columns of the fit.
+        """
+        X = self._checked(X)
+        return self.posterior_.predict_proba(X)
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Logarithm of `predict_proba`, finite also where a probability underflows."""
+        return np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).tiny))
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """Logarithms of `predict_proba`; with two classes the log odds of ``classes_[1]``.
+
+        Shape (n_samples, n_classes), or (n_samples,) with two classes. Parameters and errors are
+        those of `predict_proba`.
+        """
+        scores = self.predict_log_proba(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Most probable label of each row. Parameters and errors as `predict_proba`."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def uncertainty(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Total, aleatoric and epistemic entropy of each prediction, in nats.
+
+        See `vilogit.Posterior.uncertainty`. Parameters and errors are those of `predict_proba`.
+        """
+        X = self._checked(X)
+        return self.posterior_.uncertainty(X)
+
+    def sample_coef(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw coefficients and intercepts from the posterior.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        rng : numpy.random.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        coef, intercept : ndarray
+            Each draw has the shape of `coef_` or `intercept_`; draws come first.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called.
+        TypeError, ValueError
+            If `n` is not a non-negative integer or `rng` is not a generator.
+        """
+        check_is_fitted(self)
+        draws = self.posterior_.sample(n, rng).swapaxes(1, 2)
+        if len(self.classes_) == 2:
+            draws = draws[:, 1:] - draws[:, :1]
+        return self._split(draws)
+
+    def _checked(self, X: ArrayLike) -> np.ndarray:
+        check_is_fitted(self)
+        return self._inputs(validate_data(self, X, reset=False, dtype=_DTYPES))
+
+    def _inputs(self, X: np.ndarray) -> np.ndarray:
+        return np.column_stack([X, np.ones(len(X), X.dtype)]) if self.fit_intercept else X
+
+    def _split(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Part coefficients from intercepts, the last of `weights` or zero."""
+        if self.fit_intercept:
+            return weights[..., :-1], weights[..., -1]
+        return weights, np.zeros(weights.shape[:-1])
+
+
+def _by_evidence(posterior_at: Callable[[float], Posterior], M: int, unit: float) -> float:
+    """Maximise the ELBO over the precision of the first `M` weights of each class.
+
+    At a posterior that is optimal for its prior, only the prior's own part of the ELBO changes
+    with the precision: its slope is (M D - precision * average of the squared weights) / 2.
+    """
+
+    @lru_cache
+    def slope(log_precision: float) -> float:
+        precision = np.exp(log_precision)
+        posterior = posterior_at(precision)
+        square = posterior.mean[:M] ** 2 + posterior.scale[:M] ** 2
+        return float(square.size - precision * square.sum()) / 2
+
+    here = np.log(unit)
+    up = slope(here) > 0
+    for _ in range(_DECADES[up]):
+        before, here = here, here + (_DECADE if up else -_DECADE)
+        if (slope(here) > 0) != up:
+            return float(np.exp(brentq(slope, before, here, xtol=_CLOSE)))
+    return float(np.exp(here))
+
+
+@contextmanager
+def _progress_bar(wanted: bool) -> Iterator[Callable[[State], None] | None]:
+    """Yield a callback for `fit` that shows each evaluation and its gap, or None."""
+    if not wanted:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc="fit", unit=" evaluations") as bar:
+
+        def show(state: State) -> None:
+            bar.set_postfix_str(f"gap {state.gap:.2g} nats", refresh=False)
+            bar.update()
+
+        yield show
