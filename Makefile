@@ -8,7 +8,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
-.PHONY: book test serve pdf bench-pages refresh lint lock fuzz bench clean
+.PHONY: book test serve pdf bench-pages refresh lint lock fuzz bench trust real-data clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -48,6 +48,10 @@ fuzz: $(VENV)/.ready
 
 bench: benchmarks/.venv/.ready
 	cd benchmarks && .venv/bin/python run.py $(ARGS)
+
+# Chapter 7's numbers: a quarter of an hour or so.
+real-data: $(VENV)/.ready
+	$(BIN)/python benchmarks/real_data.py $(ARGS)
 
 benchmarks/.venv/.ready: benchmarks/requirements.txt
 	$(PYTHON) -m venv benchmarks/.venv

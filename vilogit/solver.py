@@ -122,7 +122,7 @@ def fit(
     -------
     Posterior
         With ``gap``, and one record in ``trace`` for each evaluation. The aligned family climbs
-        a bound of its ELBO, which `trace` and `gap` speak of.
+        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of.
 
     Raises
     ------
