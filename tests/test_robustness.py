@@ -87,7 +87,7 @@ def test_what_is_not_numbers_is_refused(function, kind):
         "object": np.full(X.shape, object()),
         "text": np.full(X.shape, "one"),
         "complex": X + 1j,
-        "record": np.full(X.shape, (1.0, 2), dtype="f8,i4"),
+        "record": np.zeros(X.shape, dtype="f8,i4"),
         "ragged": [[1.0, 2.0], [3.0]],
         "none": None,
     }[kind]
@@ -103,7 +103,7 @@ def test_wrong_shapes_are_refused(function, shape):
         function(np.ones(shape))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     st.integers(1, 12),
     st.integers(1, 6),
@@ -145,7 +145,7 @@ def test_softmax_of_anything_sums_to_one_or_is_nan(logits):
     np.testing.assert_allclose(totals[finite], 1, rtol=1e-5)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     hnp.arrays(np.float64, (4, 3), elements=st.floats(-1e100, 1e100)),
     hnp.arrays(np.float64, (4, 3), elements=st.floats(0, 1e100)),
