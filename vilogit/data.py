@@ -159,6 +159,9 @@ def check_inputs(X: ArrayLike) -> np.ndarray:
     X = check_array(X, "X", ("N", "M"))
     if 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}; expected at least one row and one column")
+    top = max(X.max(), -X.min())
+    if top > np.sqrt(np.finfo(X.dtype).max) / 1e3:
+        raise ValueError(f"X holds {top:g}, whose square is too large for {X.dtype}; scale X down")
     return X
 
 
@@ -201,9 +204,7 @@ def check_weights(value: ArrayLike, n: int, name: str = "sample_weight") -> np.n
     weight = check_array(value, name, (n,)).astype(np.float64, copy=False)
     if (weight < 0).any():
         where = int((weight < 0).argmax())
-        raise ValueError(
-            f"sample_weight must not be negative, but holds {weight[where]} at {where}"
-        )
+        raise ValueError(f"{name}[{where}] is {weight[where]}; expected none below zero")
     if not weight.any():
         raise ValueError(f"{name} is zero in every row; expected one row to count at least")
     return weight

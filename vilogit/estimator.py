@@ -14,7 +14,7 @@ from .solver import fit
 from .variational import Posterior, State
 
 try:
-    from scipy.optimize import brentq
+    from scipy.optimize import minimize_scalar
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets
@@ -25,12 +25,11 @@ except ImportError as error:
         'pip install "vilogit[sklearn]"'
     ) from error
 
-_FEW = 2000
 _DTYPES = [np.float64, np.float32]
-_DECADE = np.log(10)
-_DECADES = (4, 6)  # reach of the search for a precision, down and up from the inputs' own scale
-_CLOSE = 5e-3  # how well the search finds the logarithm of a precision
-_SEARCH_TOL = 1e-4  # gap of the fits on the way, in nats
+_FEW = 2000  # rows whose order must not show in the last digits
+_DECADES = (-4, 6)  # reach of the search for a precision, from the inputs' own scale
+_CLOSE = 2e-3  # where the search stops, in decades
+_SEARCH_TOL = 1e-5  # gap of its fits in nats: values that close must still compare
 
 
 class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
@@ -40,9 +39,10 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
     ----------
     prior_precision : float, array_like of shape (n_features,), or "evidence"
         Precision of the coefficients' zero-mean Gaussian prior. ``"evidence"`` chooses the one
-        number that maximises the evidence lower bound, with no cross-validation: it climbs from
-        the mean variance of the inputs, which must not be zero, and stops at 1e-4 or 1e6 times
-        that where the bound still rises there (at the upper end the inputs tell nothing).
+        number that maximises `elbo_`, with no cross-validation, in one or two dozen fits: it
+        climbs from the mean variance of the inputs, and stops at 1e-4 times that (classes far
+        apart) or at 1e6 times (inputs that tell nothing) where `elbo_` still rises there. The
+        intercepts keep their own.
     intercept_precision : float
         Precision of the intercepts' prior. The default, 0.01, is weak: a standard deviation of 10
         for the logarithm of a class's odds.
@@ -177,7 +177,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
                 center = np.average(X, axis=0, weights=weight)
                 unit = np.average((X - center) ** 2, axis=0, weights=weight).mean()
                 precision = _by_evidence(
-                    lambda p: posterior_at(p, min(self.tol, _SEARCH_TOL)), X.shape[1], unit or 1.0
+                    lambda p: posterior_at(p, min(self.tol, _SEARCH_TOL)).elbo, unit or 1.0
                 )
             else:
                 raise ValueError(
@@ -289,27 +289,21 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         return weights, np.zeros(weights.shape[:-1])
 
 
-def _by_evidence(posterior_at: Callable[[float], Posterior], M: int, unit: float) -> float:
-    """Maximise the ELBO over the precision of the first `M` weights of each class.
-
-    At a posterior that is optimal for its prior, only the prior's own part of the ELBO changes
-    with the precision: its slope is (M D - precision * average of the squared weights) / 2.
-    """
+def _by_evidence(elbo_at: Callable[[float], float], unit: float) -> float:
+    """Maximise the ELBO over a precision: uphill by decades from `unit`, then between them."""
 
     @lru_cache
-    def slope(log_precision: float) -> float:
-        precision = np.exp(log_precision)
-        posterior = posterior_at(precision)
-        square = posterior.mean[:M] ** 2 + posterior.scale[:M] ** 2
-        return float(square.size - precision * square.sum()) / 2
+    def loss(decades: float) -> float:
+        return -elbo_at(float(unit * 10**decades))
 
-    here = np.log(unit)
-    up = slope(here) > 0
-    for _ in range(_DECADES[up]):
-        before, here = here, here + (_DECADE if up else -_DECADE)
-        if (slope(here) > 0) != up:
-            return float(np.exp(brentq(slope, before, here, xtol=_CLOSE)))
-    return float(np.exp(here))
+    here, step = 0, 1 if loss(1) < loss(0) else -1
+    while loss(here + step) < loss(here):
+        here += step
+        if here in _DECADES:
+            return float(unit * 10.0**here)
+    bounds = (here - 1, here + 1)
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _CLOSE})
+    return float(unit * 10**found.x)
 
 
 @contextmanager

@@ -168,13 +168,15 @@ def fit(
     loose = max(_LOOSE if Y.shape[1] > 2 else _CLOSE, accuracy)
     levels = (loose, max(_CLOSE, accuracy), accuracy, min(_BEST, accuracy))
     problem = _Problem(X, Y, prior, weight=weight)
-    if family == "mean-field":
-        evaluate = counting(problem, _mean_field)
-        point = _climb(problem, evaluate, left, tol, levels, _start(problem))
-        posterior = Posterior(_mean_field(point.theta), point.elbo, tuple(trace), point.gap)
-    else:
-        point, axes = _climb_aligned(problem, counting, left, tol, levels)
-        posterior = _aligned(point, axes, prior, tuple(trace))
+    # Inputs near the largest of numbers end in infinite gaps, and in the warning below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if family == "mean-field":
+            evaluate = counting(problem, _mean_field)
+            point = _climb(problem, evaluate, left, tol, levels, _start(problem))
+            posterior = Posterior(_mean_field(point.theta), point.elbo, tuple(trace), point.gap)
+        else:
+            point, axes = _climb_aligned(problem, counting, left, tol, levels)
+            posterior = _aligned(point, axes, prior, tuple(trace))
     if not posterior.gap <= tol:
         warnings.warn(
             f"fit stopped after {len(trace)} evaluations with a gap of {posterior.gap:.3g} nats, "
@@ -321,7 +323,10 @@ def _newton(problem, probs, spread, axes, target):
         t = X @ p.astype(X.dtype, copy=False)
         t -= np.einsum("nd,nd->n", P, t)[:, None]
         Hp = prior * p + X.T @ (PS * t)
-        a = rz / np.vdot(p, Hp)
+        bend = np.vdot(p, Hp)
+        if not bend > 0:  # all digits lost: the steps so far must do
+            break
+        a = rz / bend
         x = x + a * p
         r = r - a * Hp
         z = precondition(r)
@@ -338,7 +343,7 @@ def _curvature_axes(problem: _Problem, spread: np.ndarray) -> tuple[np.ndarray, 
     x = X * np.sqrt(weight[:, None] / prior[:, 0])
     values, U = np.linalg.eigh(x.T @ x)
     values = np.maximum(values, 0) * (len(problem.X) / len(X))
-    share = spread.sum(axis=0) / max(weight.sum(), 1e-300)
+    share = spread.sum(axis=0) / max(weight.sum(), 1e-30)
     return U / np.sqrt(prior), 1 + values[:, None] * share
 
 
