@@ -8,7 +8,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
-.PHONY: book test serve pdf bench-pages refresh lint lock bench clean
+.PHONY: book test serve pdf bench-pages refresh lint lock bench trust clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -45,6 +45,9 @@ lock: $(VENV)/.ready
 
 bench: benchmarks/.venv/.ready
 	cd benchmarks && .venv/bin/python run.py $(ARGS)
+
+trust: benchmarks/.venv/.ready
+	cd benchmarks && .venv/bin/python trust.py $(ARGS)
 
 benchmarks/.venv/.ready: benchmarks/requirements.txt
 	$(PYTHON) -m venv benchmarks/.venv

@@ -146,12 +146,20 @@ class Freed(NamedTuple):
 
     def log_weights(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Log of joint density over q, at `n` draws of all weights; its average is the ELBO."""
-        noise = rng.standard_normal((n, len(self.cov)))
-        lower = np.linalg.cholesky(self.cov)
-        V = self.location + (noise @ lower.T).reshape(n, *self.location.shape)
+        V, noise, lower = self._draw(n, rng)
         log_ratio = (np.sum(noise**2, axis=1) - np.sum(V**2, axis=(1, 2))) / 2
         log_ratio += np.log(np.diag(lower)).sum()
         return self.problem.log_likelihood(V @ self.problem.basis.T) + log_ratio
+
+    def centred_draws(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw weights less their row's mean, (n, M, D), zero in directions without data."""
+        return self.problem.axes @ self._draw(n, rng)[0] @ self.problem.basis.T
+
+    def _draw(self, n: int, rng: np.random.Generator):
+        noise = rng.standard_normal((n, len(self.cov)))
+        lower = np.linalg.cholesky(self.cov)
+        V = self.location + (noise @ lower.T).reshape(n, *self.location.shape)
+        return V, noise, lower
 
 
 def plain(X: np.ndarray, y: np.ndarray, n_classes: int, tol: float = 1e-3) -> Independent:

@@ -19,7 +19,7 @@ from numpyro.infer import MCMC, NUTS
 
 from vilogit import softmax
 
-ROWS = 60  # inputs, evenly spaced, whose probabilities are diagnosed
+ROWS = 20  # inputs, evenly spaced, whose probabilities are diagnosed
 
 
 class Reference(NamedTuple):
@@ -57,7 +57,7 @@ def nuts(
     draws: int,
     *,
     chains: int = 4,
-    warmup: int = 1000,
+    warmup: int = 500,
     seed: int = 0,
 ) -> Reference:
     """Run NUTS.
