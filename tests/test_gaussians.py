@@ -30,6 +30,7 @@ def test_aligned_elbo_is_the_average_over_draws_with_its_covariance_written_out(
     D = n_classes
     P = np.eye(D) - 1 / D
     W = q.sample(20_000, rng)
+    np.testing.assert_allclose(W.std(axis=0), q.scale, rtol=0.03)  # six standard errors
     V = np.linalg.solve(q.axes, W)
     log_q = -D * np.linalg.slogdet(q.axes)[1]
     for k in range(len(q.axes)):
