@@ -8,7 +8,11 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
+<<<<<<< HEAD
 .PHONY: book test serve pdf bench-pages refresh lint lock bench trust clean
+=======
+.PHONY: book test serve pdf bench-pages refresh lint lock fuzz bench clean
+>>>>>>> main
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -42,6 +46,9 @@ lock: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --no-header --no-emit-package vilogit \
 	    requirements.txt pyproject.toml --extra test -o requirements.lock
+
+fuzz: $(VENV)/.ready
+	$(BIN)/python tests/fuzz.py 10000 $(SEED)
 
 bench: benchmarks/.venv/.ready
 	cd benchmarks && .venv/bin/python run.py $(ARGS)

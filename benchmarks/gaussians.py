@@ -190,7 +190,7 @@ def rotation_only(X: np.ndarray, y: np.ndarray, n_classes: int, tol: float = 1e-
     Y, flat = one_hot(y, n_classes), np.ones((axes.shape[1], 1))
     problem = _Problem(X @ axes, Y, flat)
     first, count = _ascend(problem, tol, _start(problem))
-    better = axes @ curvature_axes(problem.X, first.spread.sum(axis=1))
+    better = axes @ curvature_axes(problem.X, np.maximum(first.spread, 0))
     problem = _Problem(X @ better, Y, flat)
     point, more = _ascend(problem, tol, _start(problem))
     if point.elbo < first.elbo:

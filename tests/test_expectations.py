@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from oracles import directional_derivative, tensor_expectations
 
 from vilogit import expected_softmax, softmax
+from vilogit.expectations import _expansion
 
 
 @pytest.mark.parametrize("accuracy", [3e-2, 1e-3, 1e-5, 1e-7])
@@ -105,3 +106,18 @@ def test_bad_input_is_named():
         expected_softmax([[np.inf, 0]], [[1.0, 1]])
     with pytest.raises(TypeError, match="logit_mean must hold real numbers"):
         expected_softmax([["a", "b"]], [[1.0, 1]])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+def test_the_expansion_is_of_the_order_it_claims(n_classes, rng):
+    """Halving the variances divides the errors by 16, 8 and 8."""
+    mean = 2 * rng.standard_normal((200, n_classes))
+    var = rng.uniform(0.02, 0.1, (200, n_classes))
+    errors = []
+    for v in (var, var / 2):
+        exact = expected_softmax(mean, v, accuracy=1e-9)
+        errors.append(
+            [np.abs(a - b).max() for a, b in zip(_expansion(mean, v), exact, strict=True)]
+        )
+    order = np.log2(np.divide(*errors))
+    np.testing.assert_allclose(order, [4, 3, 3], atol=0.3)

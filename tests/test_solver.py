@@ -211,7 +211,7 @@ def test_input_is_left_alone():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"family": "full"}, ValueError, "family must be \"mean-field\", not 'full'"),
+        ({"family": "full"}, ValueError, "or \"aligned\", not 'full'"),
         ({"tol": 0}, ValueError, "tol must be positive"),
         ({"tol": "small"}, TypeError, "tol must hold real numbers"),
         ({"accuracy": -1}, ValueError, "accuracy must be positive"),

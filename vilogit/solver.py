@@ -105,7 +105,7 @@ def fit(
     -------
     Posterior
         With ``gap``, and one record in ``trace`` for each evaluation. The aligned family climbs
-        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of.
+        a bound of its ELBO, which `trace` and `gap` speak of.
 
     Raises
     ------
@@ -176,17 +176,17 @@ def _climb_aligned(X, Y, prior, counting, left, tol, levels):
     axes = principal_axes(X, prior)
     problem, evaluate = turned(axes)
     first = _climb(problem, evaluate, left, _REALIGN, levels[:1], _start(problem))
-    some = _sample(problem)
-    rotation = curvature_axes(problem.X[some], first.spread[some].sum(axis=1))
-    better = axes @ rotation
-    problem, evaluate = turned(better)
-    mean = rotation.T @ first.theta[0]
-    square = problem.X[some] ** 2
-    share = len(square) / len(X)
-    precision = 1 + square.T @ first.spread[some] / share / problem.kappa
-    theta = np.stack([mean, -np.log(precision) / 2])
     if not left():
         return first, axes
+    some = _sample(problem)
+    Z, spread = problem.X[some], first.spread[some]
+    spread = np.maximum(spread, 0) * (len(X) / len(Z))  # rounding may take it below
+    rotation = curvature_axes(Z, spread)
+    better = axes @ rotation
+    mean = rotation.T @ first.theta[0]
+    precision = 1 + np.square(Z @ rotation).T @ spread / problem.kappa
+    problem, evaluate = turned(better)
+    theta = np.stack([mean, -np.log(precision) / 2])
     point = _climb(problem, evaluate, left, tol, levels, theta)
     if point.elbo >= first.elbo or not left():
         return point, better

@@ -1,0 +1,354 @@
+"""The aligned family: its Gaussian, its bound, its axes, and that no axis leaks out."""
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.optimize
+import scipy.special
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import datasets
+from test_solver import SETS, awkward, bias
+
+from vilogit import ConvergenceWarning, expected_softmax, fit, one_hot, simulate, softmax, solver
+from vilogit.axes import aligned_kl, curvature_axes, principal_axes, shift_factor
+
+
+def covariance(var):
+    """One row's covariance, from its definition: a projected diagonal and the prior's shift."""
+    D = len(var)
+    P = np.eye(D) - 1 / D
+    return P @ np.diag(var) @ P + np.ones((D, D)) / D
+
+
+def dense_kl(mean, var):
+    total = 0.0
+    for m, v in zip(mean, var, strict=True):
+        C = covariance(v)
+        total += (np.trace(C) + m @ m - len(m) - np.linalg.slogdet(C)[1]) / 2
+    return total
+
+
+def bound_of_kl(mean, var):
+    kappa = shift_factor(mean.shape[1])
+    return np.sum(mean**2 + kappa * (var - 1 - np.log(var))) / 2
+
+
+@pytest.fixture(scope="module", params=SETS)
+def both(request):
+    X, y = SETS[request.param]()
+    return request.param, X, y, fit(X, y), fit(X, y, family="aligned")
+
+
+@given(st.integers(2, 6), st.integers(0, 2**32 - 1))
+def test_divergence_is_that_of_the_dense_gaussian(D, seed):
+    rng = np.random.default_rng(seed)
+    mean, var = rng.standard_normal((4, D)), np.exp(2 * rng.standard_normal((4, D)))
+    exact = aligned_kl(mean, var)
+    assert exact == pytest.approx(dense_kl(mean, var), rel=1e-9)
+    assert exact <= bound_of_kl(mean, var) + 1e-12
+    # With equal variances the means of the inequality are equal.
+    flat = np.repeat(var[:, :1], D, axis=1)
+    assert aligned_kl(mean, flat) == pytest.approx(bound_of_kl(mean, flat), rel=1e-9)
+
+
+def test_divergence_stays_finite_for_extreme_scales():
+    var = np.array([[1e-300, 1e300, 1.0], [1e-200, 1e-200, 1e-200]])
+    assert np.isfinite(aligned_kl(np.zeros((2, 3)), var))
+
+
+def test_principal_axes_diagonalise_and_carry_the_prior(rng):
+    X = rng.standard_normal((50, 4)) @ rng.standard_normal((4, 4))
+    prior = np.array([[0.5], [1.0], [2.0], [4.0]])
+    axes = principal_axes(X, prior)
+    Z = X @ axes
+    gram = Z.T @ Z
+    np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-10 * gram.max())
+    # Standard normal V gives weights the prior's covariance.
+    np.testing.assert_allclose(axes @ axes.T, np.diag(1 / prior[:, 0]), atol=1e-12)
+
+
+def test_axes_without_data_are_dropped_but_one_is_kept(rng):
+    X = rng.standard_normal((20, 3))
+    X = np.column_stack([X, X[:, 0], 0 * X[:, 1]])
+    assert principal_axes(X, np.ones((5, 1))).shape == (5, 3)
+    assert principal_axes(rng.standard_normal((4, 9)), np.ones((9, 1))).shape == (9, 4)
+    assert principal_axes(0 * X, np.ones((5, 1))).shape == (5, 1)
+
+
+def curvatures(Z, spread):
+    kappa = shift_factor(spread.shape[1])
+    return [np.eye(Z.shape[1]) + (Z.T * w) @ Z / kappa for w in spread.T]
+
+
+def diagonal_loss(U, curvatures):
+    return sum(np.log(np.diag(U.T @ H @ U)).sum() for H in curvatures)
+
+
+def test_curvature_axes_are_eigenvectors_for_two_classes(rng):
+    Z, weight = rng.standard_normal((40, 3)), rng.uniform(0, 1, (40, 1))
+    R = curvature_axes(Z, np.repeat(weight, 2, axis=1))
+    turned = R.T @ (Z.T * weight[:, 0]) @ Z @ R
+    np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-10)
+    np.testing.assert_allclose(R.T @ R, np.eye(3), atol=1e-12)
+
+
+def test_curvature_axes_recover_common_axes(rng):
+    """Diagonal in the same hidden axes, all classes are diagonal in the answer."""
+    Q = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    # One row an axis and a class: each class's curvature is diagonal in Q.
+    Z = np.repeat(Q.T, 3, axis=0) * 3
+    spread = np.zeros((12, 3))
+    spread[np.arange(12), np.tile(np.arange(3), 4)] = rng.uniform(0.1, 1, 12)
+    R = curvature_axes(Z, spread)
+    for H in curvatures(Z, spread):
+        turned = R.T @ H @ R
+        np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-5)
+
+
+def test_curvature_axes_minimise_the_sum_of_log_diagonals(rng):
+    Z, spread = rng.standard_normal((40, 4)), 4 * rng.uniform(0, 1, (40, 3)) ** 6
+    H = curvatures(Z, spread)
+    R = curvature_axes(Z, spread)
+    least = diagonal_loss(R, H)
+    assert least < diagonal_loss(np.linalg.eigh(sum(H))[1], H) - 1e-3
+    for _ in range(50):
+        S = rng.standard_normal((4, 4)) * 0.03
+        assert diagonal_loss(R @ scipy.linalg.expm(S - S.T), H) > least - 1e-4
+
+
+def test_few_evaluations_prove_the_gap_and_the_elbo_rises(both):
+    name, _, _, plain, aligned = both
+    assert aligned.gap <= 1e-3
+    assert len(aligned.trace) <= (40 if name == "digits" else 20)
+    assert aligned.elbo > plain.elbo + 0.5
+    bound = aligned.trace[-1].elbo
+    assert bound <= aligned.elbo + 1e-9
+    if name == "breast cancer":  # two classes: the bound is exact at its optimum
+        assert aligned.elbo == pytest.approx(bound, abs=1e-6)
+
+
+def test_the_bound_is_at_its_optimum(both):
+    """Its two fixed-point equations, in the axes."""
+    _, X, y, _, aligned = both
+    D = aligned.mean.shape[1]
+    Z = X @ aligned.axes
+    _, probs, spread = expected_softmax(*aligned.logit_moments(X), accuracy=1e-8)
+    mean = Z.T @ (one_hot(y, D) - probs)
+    precision = 1 + (Z**2).T @ spread / shift_factor(D)
+    # By the modulus 1 of the bound, no parameter is farther off than the root of twice the gap.
+    assert np.abs(aligned.q.mean - mean).max() < 0.1
+    np.testing.assert_allclose(aligned.q.scale**-2, precision, rtol=0.02)
+
+
+def test_the_gap_is_the_certificate_of_the_bound():
+    X, y, _ = simulate(np.random.default_rng(1))
+    loose = fit(X, y, family="aligned", tol=5.0, accuracy=1e-8)
+    Z, kappa, scale = X @ loose.axes, shift_factor(3), loose.q.scale
+    _, probs, spread = expected_softmax(*loose.logit_moments(X), accuracy=1e-8)
+    slope_mean = Z.T @ (one_hot(y, 3) - probs) - loose.q.mean
+    slope_scale = kappa / scale - scale * (kappa + (Z**2).T @ spread)
+    gap = np.sum(slope_mean**2 + slope_scale**2 / kappa) / 2
+    assert loose.gap == pytest.approx(gap, rel=1e-4)
+    assert gap > 0.01
+
+
+def test_worse_axes_are_not_kept(monkeypatch, rng):
+    X, y, _ = simulate(np.random.default_rng(1), n_features=4)
+    good = fit(X, y, family="aligned")
+    random = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    monkeypatch.setattr(solver, "curvature_axes", lambda Z, spread: random)
+    kept = fit(X, y, family="aligned")
+    assert kept.gap <= 1e-3
+    np.testing.assert_allclose(kept.axes, principal_axes(X, np.ones((5, 1))))
+    assert kept.elbo == pytest.approx(good.elbo, abs=1)
+
+
+def gaussian_log_density(posterior, W):
+    """Log density of draws of the weights, from dense covariances in the axes."""
+    V = np.linalg.solve(posterior.axes, W)
+    D = V.shape[2]
+    total = -D * np.linalg.slogdet(posterior.axes)[1] * np.ones(len(W))
+    for k, (m, s) in enumerate(zip(posterior.q.mean, posterior.q.scale, strict=True)):
+        total += scipy.stats.multivariate_normal(m, covariance(s**2)).logpdf(V[:, k])
+    return total
+
+
+@pytest.mark.parametrize("precision", [1.0, (0.3, 1.0, 4.0)])
+def test_the_elbo_is_that_of_the_draws(precision):
+    X, y, _ = simulate(np.random.default_rng(1))
+    posterior = fit(X, y, family="aligned", prior_precision=precision)
+    W = posterior.sample(20_000, np.random.default_rng(0))
+    lam = np.ones(3) * precision
+    log_prior = scipy.stats.norm.logpdf(W, 0, 1 / np.sqrt(lam[:, None])).sum(axis=(1, 2))
+    logits = X @ W
+    log_likelihood = np.sum(
+        np.take_along_axis(logits, np.broadcast_to(y[:, None], (len(W), 60, 1)), 2)[..., 0]
+        - scipy.special.logsumexp(logits, axis=2),
+        axis=1,
+    )
+    values = log_prior + log_likelihood - gaussian_log_density(posterior, W)
+    error = values.std() / np.sqrt(len(values))
+    assert error < 0.03
+    assert values.mean() == pytest.approx(posterior.elbo, abs=4 * error)
+
+
+@pytest.mark.parametrize("case", ["full", "more columns than rows", "duplicate"])
+def test_draws_have_the_moments_and_predictions_that_are_reported(case, rng):
+    X, y, _ = simulate(np.random.default_rng(1), n=30)
+    if case == "more columns than rows":
+        X, y = rng.standard_normal((5, 8)), np.array([0, 1, 2, 0, 1])
+    if case == "duplicate":
+        X = np.column_stack([X, X[:, 0]])
+    posterior = fit(X, y, family="aligned", prior_precision=np.linspace(0.5, 2, X.shape[1]))
+    W = posterior.sample(40_000, rng)
+    np.testing.assert_allclose(W.mean(axis=0), posterior.mean, atol=0.03)
+    np.testing.assert_allclose(W.std(axis=0), posterior.scale, rtol=0.03)
+    new = rng.standard_normal((6, X.shape[1]))  # reaches where the data did not
+    np.testing.assert_allclose(
+        posterior.predict_proba(new), softmax(new @ W).mean(axis=0), atol=0.01
+    )
+
+
+def test_scale_keeps_the_prior_where_there_are_no_data(rng):
+    X, y, _ = simulate(np.random.default_rng(1))
+    X = np.column_stack([X, 0 * X[:, 0]])
+    posterior = fit(X, y, family="aligned", prior_precision=[1, 1, 1, 4.0])
+    np.testing.assert_allclose(posterior.scale[3], 0.5, rtol=1e-12)
+    np.testing.assert_allclose(posterior.mean[3], 0, atol=1e-12)
+
+
+def test_two_classes_in_their_own_axes_are_full_rank():
+    """Scipy climbs the full-rank bound; fits on turned inputs reach the same value."""
+    X, y, _ = simulate(np.random.default_rng(4), n=40, n_classes=2)
+    Y = one_hot(y, 2)
+
+    def loss(theta):
+        """Minus the full-rank ELBO of the difference of the two columns, prior N(0, 2)."""
+        m = theta[:3]
+        L = np.zeros((3, 3))
+        L[np.tril_indices(3)] = theta[3:]
+        center, var = X @ m, np.sum((X @ L) ** 2, axis=1)
+        logit_mean = np.stack([0 * center, center], axis=1)
+        lse = expected_softmax(logit_mean, np.stack([0 * var, var], axis=1), accuracy=1e-9)[0]
+        likelihood = np.sum(Y * logit_mean) - lse.sum()
+        kl = (np.sum(L**2) / 2 + m @ m / 2 - 3) / 2 + 1.5 * np.log(2)
+        return kl - np.log(np.abs(np.diag(L))).sum() - likelihood
+
+    start = np.concatenate([np.zeros(3), np.eye(3)[np.tril_indices(3)]])
+    best = -scipy.optimize.minimize(loss, start, method="BFGS", options={"gtol": 1e-7}).fun
+    aligned = fit(X, y, family="aligned", tol=1e-9, accuracy=1e-9)
+    # The fixed point of turning the axes is full rank; one turn comes close to it.
+    assert best - 5e-3 < aligned.elbo < best + 1e-6
+    U = np.eye(3)
+    for _ in range(8):
+        turned = solver._Problem(X @ U, Y, np.ones((3, 1)), shift_factor(2))
+        evaluate = functools.partial(solver._evaluate, turned)
+        point = solver._climb(turned, evaluate, lambda: 1, 1e-10, (1e-9,), solver._start(turned))
+        U = U @ curvature_axes(turned.X, point.spread)
+    assert point.elbo == pytest.approx(best, abs=1e-6)
+
+
+def test_never_below_the_plain_family():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n, D, m = rng.integers(3, 80), rng.integers(2, 6), rng.integers(1, 7)
+        X, y, _ = simulate(rng, n, D, m, extent=np.exp(rng.uniform(-2, 2)))
+        X = X @ np.diag(np.exp(rng.uniform(-2, 2, m + 1)))
+        plain = fit(X, y, n_classes=D)
+        aligned = fit(X, y, n_classes=D, family="aligned")
+        assert aligned.gap <= 1e-3
+        assert aligned.elbo >= plain.elbo - 1e-3
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1))
+def test_nothing_changes_when_inputs_are_rotated(seed):
+    rng = np.random.default_rng(seed)
+    X, y, _ = simulate(rng, n=40)
+    Q = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    here = fit(X, y, n_classes=3, family="aligned", tol=1e-6, accuracy=1e-8)
+    there = fit(X @ Q, y, n_classes=3, family="aligned", tol=1e-6, accuracy=1e-8)
+    assert there.elbo == pytest.approx(here.elbo, abs=5e-6)
+    np.testing.assert_allclose(Q @ there.mean, here.mean, atol=5e-3)
+    np.testing.assert_allclose(there.predict_proba(X @ Q), here.predict_proba(X), atol=2e-3)
+    np.testing.assert_allclose(there.q.scale, here.q.scale, rtol=5e-3)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1))
+def test_relabelling_the_classes_relabels_the_answer(seed):
+    rng = np.random.default_rng(seed)
+    X, y, _ = simulate(rng, n=40)
+    order = rng.permutation(3)
+    here = fit(X, y, n_classes=3, family="aligned", tol=1e-6, accuracy=1e-8)
+    there = fit(X, order[y], n_classes=3, family="aligned", tol=1e-6, accuracy=1e-8)
+    assert there.elbo == pytest.approx(here.elbo, abs=5e-6)
+    np.testing.assert_allclose(there.mean[:, order], here.mean, atol=5e-3)
+    np.testing.assert_allclose(there.scale[:, order], here.scale, rtol=5e-3)
+
+
+def more_awkward():
+    yield from awkward()
+    wine = datasets.load_wine()
+    yield "raw wine", bias(wine.data), wine.target, {}
+    X, y, _ = simulate(np.random.default_rng(1))
+    for precision in (1e-3, 1e3):
+        yield f"precision {precision:g}", X, y, {"prior_precision": precision}
+    rng = np.random.default_rng(3)
+    yield "200 columns, 30 rows", rng.standard_normal((30, 200)), np.arange(30) % 4, {}
+
+
+@pytest.mark.parametrize("case", list(more_awkward()), ids=lambda case: case[0])
+def test_awkward_input_gets_a_proof_or_a_warning(case):
+    name, X, y, options = case
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = fit(X, y, family="aligned", **options)
+    assert {w.category for w in caught} <= {ConvergenceWarning}
+    assert bool(caught) == (posterior.gap > 1e-3)
+    assert bool(caught) == (name == "no hope")
+    assert np.isfinite(posterior.mean).all() and np.isfinite(posterior.scale).all()
+    assert (posterior.scale > 0).all() and np.isfinite(posterior.elbo)
+    np.testing.assert_allclose(posterior.predict_proba(X).sum(axis=1), 1)
+    assert np.isfinite(posterior.sample(3, np.random.default_rng(0))).all()
+
+
+def test_the_callback_speaks_the_readers_axes():
+    X, y, _ = simulate(np.random.default_rng(1))
+    states = []
+    posterior = fit(X, y, family="aligned", callback=states.append)
+    assert len(states) == len(posterior.trace)
+    np.testing.assert_allclose(states[-1].q.mean, posterior.mean)
+    np.testing.assert_allclose(states[-1].q.scale, posterior.scale)
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+def test_evaluations_that_run_out_give_the_best_so_far(most):
+    X, y, _ = simulate(np.random.default_rng(1))
+    with pytest.warns(ConvergenceWarning) if most < 7 else warnings.catch_warnings():
+        posterior = fit(X, y, family="aligned", max_evaluations=most)
+    assert len(posterior.trace) <= most
+    assert np.isfinite(posterior.elbo)
+
+
+def test_the_same_input_gives_the_same_bits():
+    X, y, _ = simulate(np.random.default_rng(1))
+    one, two = (fit(X, y, family="aligned") for _ in range(2))
+    assert one.elbo == two.elbo and np.array_equal(one.scale, two.scale)
+
+
+def test_bad_input_is_named():
+    posterior = fit(np.eye(3), [0, 1, 2], family="aligned")
+    with pytest.raises(ValueError, match="X has shape"):
+        posterior.logit_moments(np.ones((2, 4)))
+    with pytest.raises(TypeError, match="rng"):
+        posterior.sample(2, 0)
+    with pytest.raises(ValueError, match="n must"):
+        posterior.sample(-1, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="family"):
+        fit(np.eye(3), [0, 1, 2], family="rotated")
