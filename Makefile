@@ -8,11 +8,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
-<<<<<<< HEAD
-.PHONY: book test serve pdf bench-pages refresh lint lock bench trust clean
-=======
-.PHONY: book test serve pdf bench-pages refresh lint lock fuzz bench clean
->>>>>>> main
+.PHONY: book test serve pdf bench-pages refresh lint lock fuzz bench trust clean
 
 book: $(VENV)/.ready
 	$(BUILD)
