@@ -238,23 +238,27 @@ def many(n: int = 24) -> dict:
     """Repeat the comparison on simulated problems of varied size."""
     rng, problems = np.random.default_rng(11), []
     for seed in range(n):
-        X, y, D = random_problem(rng, 400)
-        everywhere = np.concatenate([X, between(X)])
-        truth = nuts(seen(X, y, D), everywhere, 12_000, seed=seed)
-        entry = {"N": len(X), "M": X.shape[1], "D": D}
-        entry |= {"max_r_hat": truth.max_r_hat, "max_mcse_probability": truth.max_mcse}
-        for name in ("plain", "aligned"):
-            q = FAMILIES[name](X, y, D)
-            entry[name] = {
-                "elbo": q.elbo,
-                **sd_ratios(q, truth),
-                **errors(q.mean, q.probs(everywhere @ q.problem.axes), truth, len(X)),
-            }
-        problems.append(entry)
+        problems.append(one_of_many(*random_problem(rng, 400), seed))
         store({"many": {"problems": problems}})
-        print(len(problems), entry, flush=True)
-        jax.clear_caches()
+        print(len(problems), problems[-1], flush=True)
     return {"problems": problems}
+
+
+def one_of_many(X: np.ndarray, y: np.ndarray, D: int, seed: int) -> dict:
+    """Compare plain and aligned with NUTS on one problem."""
+    everywhere = np.concatenate([X, between(X)])
+    truth = nuts(seen(X, y, D), everywhere, 12_000, seed=seed)
+    jax.clear_caches()
+    found = {"N": len(X), "M": X.shape[1], "D": D}
+    found |= {"max_r_hat": truth.max_r_hat, "max_mcse_probability": truth.max_mcse}
+    for name in ("plain", "aligned"):
+        q = FAMILIES[name](X, y, D)
+        found[name] = {
+            "elbo": q.elbo,
+            **sd_ratios(q, truth),
+            **errors(q.mean, q.probs(everywhere @ q.problem.axes), truth, len(X)),
+        }
+    return found
 
 
 def random(n: int = 200, tol: float = 1e-3) -> dict:
