@@ -49,7 +49,12 @@ fuzz: $(VENV)/.ready
 bench: benchmarks/.venv/.ready
 	cd benchmarks && .venv/bin/python run.py $(ARGS)
 
-.PHONY: book test serve pdf bench-pages refresh lint lock fuzz bench trust real-data clean
+trust: benchmarks/.venv/.ready
+	cd benchmarks && .venv/bin/python trust.py $(ARGS)
+
+# Chapter 7's numbers: a quarter of an hour or so.
+real-data: $(VENV)/.ready
+	$(BIN)/python benchmarks/real_data.py $(ARGS)
 
 benchmarks/.venv/.ready: benchmarks/requirements.txt
 	$(PYTHON) -m venv benchmarks/.venv
