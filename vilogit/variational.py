@@ -203,8 +203,8 @@ class Posterior:
         Parameters
         ----------
         path : str
-            Where to, or any path-like object; a file that is there already is replaced in one step, so that whatever
-            interrupts the writing, the old file or the new one is there.
+            Where to, or any path-like object. A file that is there already is replaced in one
+            step: whatever interrupts the writing, the old file or the new one is there.
 
         Raises
         ------
