@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import vilogit
 from vilogit import ConvergenceWarning, VariationalLogisticRegression, fit, simulate
 from vilogit.estimator import _by_evidence
 
@@ -334,3 +335,10 @@ def test_without_scikit_learn_the_extra_is_named():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert 'pip install "vilogit[sklearn]"' in result.stdout
+
+
+def test_the_error_names_the_extra_here_too(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "vilogit.estimator")
+    with pytest.raises(ImportError, match=r'pip install "vilogit\[sklearn\]"'):
+        vilogit.VariationalLogisticRegression  # noqa: B018

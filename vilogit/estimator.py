@@ -37,8 +37,9 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    prior_precision : float, array_like of shape (n_features,), or "evidence"
-        Precision of the coefficients' zero-mean Gaussian prior. ``"evidence"`` chooses the one
+    prior_precision : float, array_like or str
+        Precision of the coefficients' zero-mean Gaussian prior, one number or one for each of the
+        M features. ``"evidence"`` chooses the one
         number that maximises `elbo_`, with no cross-validation, in one or two dozen fits: it
         climbs from the mean variance of the inputs, and stops at 1e-4 times that (classes far
         apart) or at 1e6 times (inputs that tell nothing) where `elbo_` still rises there. The
@@ -46,13 +47,13 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
     intercept_precision : float
         Precision of the intercepts' prior. The default, 0.01, is weak: a standard deviation of 10
         for the logarithm of a class's odds.
-    family : {"aligned", "mean-field"}
-        Shape of the posterior, see `vilogit.fit`.
+    family : str
+        Shape of the posterior, ``"aligned"`` or ``"mean-field"``, see `vilogit.fit`.
     fit_intercept : bool
         Whether the model has an intercept for each class.
-    class_weight : dict, "balanced" or None
+    class_weight : dict or str, optional
         Weights of the classes, multiplied by those of the rows, as in
-        :func:`sklearn.utils.class_weight.compute_class_weight`.
+        ``sklearn.utils.class_weight.compute_class_weight``.
     tol : float
         Gap to the optimum at which to stop, in nats.
     max_evaluations : int
@@ -62,22 +63,24 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray, shape (n_classes,)
+    classes_ : ndarray, shape (D,)
         Labels in sorted order, those of rows with weight 0 included.
-    coef_, intercept_ : ndarray, shape (n_classes, n_features) and (n_classes,)
+    coef_, intercept_ : ndarray, shape (D, M) or (D,)
         Posterior means. With two classes there is one row, the log odds of ``classes_[1]``.
-    coef_scale_ : ndarray, the shape of `coef_`
+    coef_scale_ : ndarray, shape (D, M)
         Posterior standard deviations of `coef_`.
     elbo_, gap_ : float
         Evidence lower bound and the proven distance to its optimum, in nats.
     n_iter_ : int
         Evaluations of the bound, in the last fit.
-    prior_precision_ : float or ndarray
+    prior_precision_ : float or ndarray, shape (M,)
         Precision of the coefficients that was used.
     posterior_ : Posterior
         The posterior over all weights, intercepts last.
-    n_features_in_, feature_names_in_
-        As in every scikit-learn estimator.
+    n_features_in_ : int
+        Number of features M.
+    feature_names_in_ : ndarray, shape (M,)
+        Names of the columns, where `fit` was given any.
     """
 
     def __init__(
@@ -107,11 +110,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like, shape (N, M)
             Inputs, without a column for the intercept.
-        y : array_like, shape (n_samples,)
+        y : array_like, shape (N,)
             Labels of any type, two classes at least.
-        sample_weight : array_like, shape (n_samples,), optional
+        sample_weight : array_like, shape (N,), optional
             How often each row counts; not negative. Rows of weight 0 are dropped.
 
         Returns
@@ -202,21 +205,20 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like, shape (N, M)
             Inputs, finite.
 
         Returns
         -------
-        ndarray, shape (n_samples, n_classes)
+        ndarray, shape (N, D)
             As exact as `vilogit.expected_softmax`: within 1e-6. A row's answer depends on that
             row alone.
 
         Raises
         ------
-        NotFittedError
-            If `fit` was not called.
         TypeError, ValueError
-            If `X` is not a finite real array with the columns of the fit.
+            If `fit` was not called (``sklearn.exceptions.NotFittedError``), or `X` is not a finite
+            real array with the columns of the fit.
         """
         X = self._checked(X)
         return self.posterior_.predict_proba(X)
@@ -228,7 +230,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of `predict_proba`; with two classes the log odds of ``classes_[1]``.
 
-        Shape (n_samples, n_classes), or (n_samples,) with two classes. Parameters and errors are
+        Shape (N, D), or (N,) with two classes. Parameters and errors are
         those of `predict_proba`.
         """
         scores = self.predict_log_proba(X)
@@ -264,10 +266,9 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            If `fit` was not called.
         TypeError, ValueError
-            If `n` is not a non-negative integer or `rng` is not a generator.
+            If `fit` was not called, `n` is not a non-negative integer or `rng` is not a
+            generator.
         """
         check_is_fitted(self)
         draws = self.posterior_.sample(n, rng).swapaxes(1, 2)

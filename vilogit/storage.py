@@ -55,8 +55,8 @@ def load(path: str | os.PathLike) -> Posterior:
 
     Parameters
     ----------
-    path : str or path-like
-        The file.
+    path : str
+        The file, or any path-like object.
 
     Returns
     -------

@@ -181,8 +181,9 @@ class Posterior:
 
         Returns
         -------
-        xarray.DataTree
-            With ``posterior["W"]``, of dimensions chain (one), draw, feature and class.
+        object
+            An ``xarray.DataTree`` with ``posterior["W"]``, of dimensions chain (one), draw,
+            feature and class.
 
         Raises
         ------
@@ -201,9 +202,9 @@ class Posterior:
 
         Parameters
         ----------
-        path : str or path-like
-            Where to; a file that is there already is replaced in one step, so that whatever
-            interrupts the writing, the old file or the new one is there.
+        path : str
+            Where to, or any path-like object. A file that is there already is replaced in one
+            step: whatever interrupts the writing, the old file or the new one is there.
 
         Raises
         ------
