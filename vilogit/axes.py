@@ -53,10 +53,10 @@ def principal_axes(X: np.ndarray, prior_precision: np.ndarray) -> np.ndarray:
 def curvature_axes(Z: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Axes in which the curvatures of all classes are as diagonal as can be.
 
-    With independent weights, what the bound loses in these axes is half the sum of the
-    logarithms of the curvatures' diagonals, :eq:`eq-curvature-axes`, up to a constant. Newton
-    steps over rotations lower it, from the axes of the summed curvature; the axes that they end
-    in are known as common principal components (Flury and Gautschi, 1986).
+    What independence costs in given axes grows with the sum of the logarithms of the curvatures'
+    diagonals, :eq:`eq-curvature-axes`. Newton steps over rotations lower it, from the axes of the
+    summed curvature; those that they end in are known as common principal components (Flury and
+    Gautschi, 1986).
 
     Parameters
     ----------
