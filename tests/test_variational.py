@@ -309,6 +309,18 @@ def test_certain_weights_have_no_epistemic_uncertainty():
     np.testing.assert_allclose(total[1], 0, atol=1e-6)
 
 
+def test_far_away_the_noise_dies_and_the_ignorance_stays(posterior, rng):
+    x = np.array([[1.0, 0.5]])
+    far = [posterior.uncertainty(t * x) for t in (1e2, 1e3, 1e4, 1e6)]
+    probs = softmax(1e2 * x @ posterior.sample(100_000, rng))
+    entropy = -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=2)
+    np.testing.assert_allclose(far[0][1], entropy.mean(), atol=3e-3)
+    # The share of weights whose two best classes are within a nat falls like one over distance.
+    for near, farther, ratio in zip(far[1:], far[2:], (10, 100), strict=False):
+        np.testing.assert_allclose(near[1], ratio * farther[1], rtol=0.05)
+    np.testing.assert_allclose(far[-1][2], far[-1][0], atol=1e-4)
+
+
 def test_samples_come_from_q(posterior, rng):
     W = posterior.sample(100_000, rng)
     np.testing.assert_allclose(W.mean(axis=0), posterior.mean, atol=0.03)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from .data import check_array, check_positive
 
-_WIDEST = 64.0  # a row with a wider logit is measured in larger units
+WIDEST = 64.0  # a row with a wider logit is measured in larger units
 _SMALL = -2.0  # level of the rows that the expansion serves
 _SLAB, _BLOCK = 100_000, 10_000  # numbers in a temporary array, of few and of many such
 
@@ -121,9 +121,9 @@ def _rule(
     if level == _SMALL:
         return _in_blocks(_expansion, mean, var, _BLOCK // D)
     width = 2 ** (level / 2)
-    if width > _WIDEST:
-        unit = np.sqrt(var.max(axis=1, keepdims=True)) / _WIDEST
-        top = 2 * np.log2(_WIDEST)
+    if width > WIDEST:
+        unit = np.sqrt(var.max(axis=1, keepdims=True)) / WIDEST
+        top = 2 * np.log2(WIDEST)
         lse, probs, spread = _rule(mean / unit, var / unit**2, top, accuracy, single)
         return Averages(unit[:, 0] * lse, probs, spread / unit)
     if D == 2:

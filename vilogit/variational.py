@@ -21,7 +21,7 @@ from .data import (
     check_rng,
     check_size,
 )
-from .expectations import expected_softmax
+from .expectations import WIDEST, expected_softmax
 from .softmax import log_softmax, sigmoid
 
 
@@ -157,11 +157,14 @@ class Posterior:
             Their difference, the mutual information of label and weights; not negative.
         """
         mean, var = self.logit_moments(X)
+        # Wider logits meet softmax as a step: in larger units, only the width of the step changes.
+        unit = np.maximum(np.sqrt(var.max(axis=1, keepdims=True)) / WIDEST, 1)
+        mean, var = mean / unit, var / unit**2
         log_sum_exp, probs, spread = expected_softmax(mean, var)
         total = -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=1)
         # Stein's lemma turns the average entropy into averages that are already there.
         aleatoric = log_sum_exp - np.sum(mean * probs + var * spread, axis=1)
-        aleatoric = np.clip(aleatoric, 0, total)
+        aleatoric = np.clip(aleatoric / unit[:, 0], 0, total)
         return total, aleatoric, total - aleatoric
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
