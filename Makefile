@@ -8,7 +8,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
-.PHONY: book test serve pdf bench-pages refresh lint lock fuzz bench trust real-data clean
+.PHONY: book test serve pdf bench-pages refresh lint lock audit fuzz bench trust real-data clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -42,6 +42,12 @@ lock: $(VENV)/.ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --no-header --no-emit-package vilogit \
 	    requirements.txt pyproject.toml --extra test -o requirements.lock
+
+# Needs the network: never part of `make test`.
+audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet pip-audit
+	tools/audit.sh $(VENV)/audit/bin/pip-audit
 
 fuzz: $(VENV)/.ready
 	$(BIN)/python tests/fuzz.py 10000 $(SEED)
