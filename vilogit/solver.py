@@ -26,7 +26,7 @@ from .data import (
 )
 from .expectations import averages
 from .softmax import log_softmax
-from .variational import ConvergenceWarning, MeanField, Posterior, Record, State
+from .variational import ConvergenceWarning, MeanField, Posterior, Record, State, with_scale
 
 _PAIRS = 6  # steps that the metric remembers
 _LOOSE, _CLOSE = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
@@ -413,5 +413,4 @@ def _aligned(point: _Point, axes: np.ndarray, prior: np.ndarray, trace: tuple) -
 
 
 def _mean_field(theta: np.ndarray) -> MeanField:
-    scale = np.exp(theta[1])
-    return MeanField(theta[0], scale + np.log(-np.expm1(-scale)))  # the inverse of softplus
+    return with_scale(theta[0], np.exp(theta[1]))

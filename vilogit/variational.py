@@ -435,6 +435,11 @@ def _logit_moments(q: MeanField, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return X @ q.mean, X**2 @ q.scale**2
 
 
+def with_scale(mean: np.ndarray, scale: np.ndarray) -> MeanField:
+    """Gaussian of these means and standard deviations: the inverse of softplus gives `rho`."""
+    return MeanField(mean, scale + np.log(-np.expm1(-scale)))
+
+
 def _log_softplus(rho: np.ndarray) -> np.ndarray:
     """Logarithm of softplus, which is rho itself where exp(rho) would underflow."""
     return np.where(rho < -40, rho, np.log(np.logaddexp(0, np.maximum(rho, -40))))
