@@ -306,9 +306,11 @@ def test_evidence_ends_at_its_bounds():
     assert model.prior_precision_ > 1e3 * same.var()
     constant = VariationalLogisticRegression("evidence").fit(np.ones((40, 1)), y)
     assert np.isfinite(constant.prior_precision_)
-    assert _by_evidence(np.log, 2.0) == pytest.approx(2e6)
-    assert _by_evidence(lambda p: -np.log(p), 2.0) == pytest.approx(2e-4)
-    assert _by_evidence(lambda p: -(np.log(p / 5e3) ** 2), 2.0) == pytest.approx(5e3, rel=1e-2)
+    assert _by_evidence(lambda p: 1 / p, 2.0) == pytest.approx(2e6)
+    assert _by_evidence(lambda p: -p, 2.0) == pytest.approx(2e-4)
+    for best in (5e3, 0.03, 2.0):
+        found = _by_evidence(lambda p: np.log(best / p), 2.0)  # noqa: B023
+        assert found == pytest.approx(best, rel=1e-2)
 
 
 # What the classifier needs, and what it shows.
