@@ -127,6 +127,15 @@ def test_a_chapter_has_what_the_reader_expects(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_no_picture_goes_through_the_output_of_interact(path):
+    """There nbclient answers the kernel on the socket that it waits at, and may wait for ever."""
+    for cell in cells(path, "code"):
+        if "interact(" in cell["text"]:
+            assert "frame.value = vilogit.picture(" in cell["text"]
+            assert "plt.show()" not in cell["text"] and "print(" not in cell["text"]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_every_figure_has_a_text(path):
     for cell in cells(path, "code"):
         if "plt.show()" in cell["text"] and "remove-cell" not in cell["metadata"].get("tags", []):

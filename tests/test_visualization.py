@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vilogit import MeanField, Posterior, flipbook, plot_before_after, plot_class_map, softmax
+from vilogit import (
+    MeanField,
+    Posterior,
+    flipbook,
+    picture,
+    plot_before_after,
+    plot_class_map,
+    softmax,
+)
 from vilogit.visualization import MARKERS, PALETTE, blend
 
 
@@ -131,6 +139,19 @@ def test_a_flipbook_holds_every_frame_with_its_text():
         assert image.format == "WEBP" and image.size == (300, 200)
         frames.append(np.asarray(image.convert("RGB"), dtype=float))
     assert np.abs(frames[0] - frames[1]).max() > 50
+    assert plt.get_fignums() == []
+
+
+def test_a_picture_closes_its_figure_and_keeps_its_colours_within_a_shade():
+    figure = draw(7)
+    expected = io.BytesIO()
+    figure.savefig(expected, dpi=100, facecolor="white")
+    tag = picture(figure, "a <line>")
+    assert 'alt="a &lt;line&gt;"' in tag and 'width="300" height="200"' in tag
+    data = base64.b64decode(re.search(r"base64,([^\"]*)", tag)[1])
+    images = [Image.open(f).convert("RGB") for f in (io.BytesIO(data), expected)]
+    kept, drawn = (np.asarray(i, dtype=float) for i in images)
+    assert np.abs(kept - drawn).mean() < 3  # of 255: the palette's white is one short of it
     assert plt.get_fignums() == []
 
 

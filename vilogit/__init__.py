@@ -38,6 +38,7 @@ __all__ = [
     "load",
     "log_softmax",
     "one_hot",
+    "picture",
     "plot_before_after",
     "plot_class_map",
     "simulate",
@@ -49,7 +50,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # Matplotlib and ipywidgets load when a drawing function is first asked for.
-    if name in {"flipbook", "plot_before_after", "plot_class_map"}:
+    if name in {"flipbook", "picture", "plot_before_after", "plot_class_map"}:
         from . import visualization
 
         return getattr(visualization, name)

@@ -206,7 +206,7 @@ def flipbook(
     steps = list(steps)
     if not steps:
         raise ValueError("steps is empty; expected at least one frame")
-    frames = [ipywidgets.HTML(_picture(draw(step), describe(step))) for step in steps]
+    frames = [ipywidgets.HTML(picture(draw(step), describe(step))) for step in steps]
     stack = ipywidgets.Stack(frames, selected_index=0)
     last = len(frames) - 1
     play = ipywidgets.Play(min=0, max=last, interval=400, show_repeat=False)
@@ -219,8 +219,23 @@ def flipbook(
     return ipywidgets.VBox([stack, ipywidgets.HBox([play, slider])])
 
 
-def _picture(figure: Figure, alt: str) -> str:
-    """Return an ``<img>`` with the figure in it: in 256 colours, a quarter of a PNG."""
+def picture(figure: Figure, alt: str) -> str:
+    """Turn a figure into HTML: an ``<img>`` that holds it, in 256 colours, a quarter of a PNG.
+
+    As the value of an ``ipywidgets.HTML`` it is a picture that a control can replace.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Closed when it is stored.
+    alt : str
+        What it shows, in words: the text for those who do not see it.
+
+    Returns
+    -------
+    str
+        The tag, with the picture as data in it.
+    """
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=100, facecolor="white")
     plt.close(figure)
