@@ -28,7 +28,7 @@ except ImportError as error:
 _DTYPES = [np.float64, np.float32]
 _FEW = 2000  # rows whose order must not show in the last digits
 _DECADES = (-4, 6)  # reach of the search for a precision, from the inputs' own scale
-_CLOSE = 2e-3  # where the search stops, in decades
+_CLOSE = 4e-3  # where the search stops, in decades
 _SEARCH_TOL = 1e-3  # gap of its fits in nats, at most
 
 
