@@ -8,15 +8,24 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
-.PHONY: book test serve pdf bench-pages refresh lint lock audit fuzz bench trust real-data clean
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+ON_PAGES := tests/browser tests/test_licences.py tests/test_published.py
+
+.PHONY: book test units serve pdf bench-pages refresh lint lock audit fuzz bench trust real-data clean
 
 book: $(VENV)/.ready
 	$(BUILD)
 	@echo "Open _build/html/index.html, or run 'make serve'."
 
-test: book
+# The build is one process: the tests that need no page run beside it.
+test: $(VENV)/.ready
 	tools/browser.sh
-	$(BIN)/pytest -n 2 --dist loadscope --nbval --nbval-current-env tests book
+	$(MAKE) --jobs=2 --output-sync book units
+	[ -z "$$BOOK_SITE_URL" ] || $(BIN)/python tools/pdf.py  # a published site links it
+	$(PYTEST) $(ON_PAGES)
+
+units: $(VENV)/.ready
+	$(PYTEST) --nbval --nbval-current-env tests book $(ON_PAGES:%=--ignore=%)
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
