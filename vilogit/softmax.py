@@ -86,10 +86,17 @@ def softmax_jvp(logits: ArrayLike, tangent: ArrayLike) -> np.ndarray:
     TypeError
         If either does not hold real numbers.
     ValueError
-        If the numbers of classes differ.
+        If the numbers of classes differ, or the leading dimensions do not broadcast.
     """
     probs = softmax(logits)
     tangent = check_array(tangent, "tangent", (..., probs.shape[-1]))
+    try:
+        np.broadcast_shapes(probs.shape, tangent.shape)
+    except ValueError:
+        raise ValueError(
+            f"tangent has shape {tangent.shape}; expected one that broadcasts with logits, "
+            f"{probs.shape}"
+        ) from None
     return probs * (tangent - (probs * tangent).sum(axis=-1, keepdims=True))
 
 
