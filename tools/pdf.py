@@ -25,7 +25,8 @@ PRINTED = """
   aside.margin, .margin {
     float: none !important; width: 100% !important; margin: 1rem 0 !important }
   article h1 { display: block !important }
-  .hide.above-input { display: none !important }
+  .hide.above-input > summary { display: none !important }
+  .hide.above-input pre { font-size: 70%; line-height: 1.25; padding: .4em .8em }
   body, .bd-container, pre, .cell, .cell_input, .cell_output, .highlight, [class*="highlight-"] {
     display: block !important; break-inside: auto !important; overflow: visible !important }
   pre { white-space: pre-wrap !important; overflow-wrap: anywhere }
