@@ -16,6 +16,7 @@ PAPER = {"format": "A4", "print_background": True, "scale": 0.8,
          "margin": {side: "18mm" for side in ("top", "bottom", "left", "right")}}  # fmt: skip
 FOOTER = '<p style="font: 9px sans-serif; width: 100%; text-align: center" class="pageNumber"></p>'
 PRINTED = """
+  *, ::before, ::after { animation: none !important; transition: none !important }
   .bd-sidebar, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .bd-footer-article,
   .prev-next-footer, .bd-footer-content, .onlyprint, .headerlink, .copybtn, .toggle-button,
   .skip-link, #pst-back-to-top, .noprint, .widget-play, .widget-slider { display: none !important }
