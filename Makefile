@@ -16,7 +16,7 @@ book: $(VENV)/.ready
 
 test: book
 	tools/browser.sh
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --nbval --nbval-current-env tests book
+	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --nbval --nbval-current-env tests book
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -1,6 +1,6 @@
 """Shared by all tests: fixed problems, and Hypothesis without a clock."""
 
-from pathlib import PurePath
+import re
 
 import hypothesis
 import numpy as np
@@ -24,26 +24,37 @@ def toy():
     return vilogit.simulate(np.random.default_rng(1))
 
 
-#: The parts of a run that last, longest first; parallel workers end together if they begin so.
+#: The parts of a run that last, longest first: workers that begin with them end together.
 FIRST = ("ipynb", "test_published", "test_pdf")
+PAGE = re.compile(r"browser/.*\[(book/\w+\.html)")
 
 
-def part(item):
-    """What one worker runs in one piece: a notebook, a page of the site, or a module."""
-    name = getattr(item, "callspec", None) and item.callspec.params.get("name")
-    return name if name and "browser" in item.path.parts else item.path.name
+def part(nodeid):
+    """What one worker runs in one piece: a page of the site, a notebook, or a module."""
+    page = PAGE.search(nodeid)
+    return page[1] if page else nodeid.split("::")[0]
 
 
 def rank(item):
     """Notebooks and builds come first, then modules, then pages; of a page, what alters it last."""
-    group = part(item)
-    last = next((k for k, sign in enumerate(FIRST) if sign in group), len(FIRST))
-    page = PurePath(group).suffix == ".html"
-    return last + page, group if page else "", "alter" in getattr(item, "fixturenames", ())
+    name = part(item.nodeid)
+    page = name.endswith(".html")
+    long = next((k for k, sign in enumerate(FIRST) if sign in name), len(FIRST))
+    return long + page, name, page and "alter" in item.fixturenames
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     items.sort(key=rank)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(part(item)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Send each part to one worker; `xdist_group` cannot, where pytest fixes an item's name."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPart(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return part(nodeid)
+
+    return ByPart(config, log)
