@@ -8,7 +8,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 ON_PAGES := tests/browser tests/test_licences.py tests/test_published.py
 
 .PHONY: book test units serve pdf bench-pages refresh lint lock audit fuzz bench trust real-data clean

@@ -156,6 +156,6 @@ def test_a_missing_axis_is_named():
 def test_tangents_must_match():
     with pytest.raises(ValueError, match=r"tangent has shape \(4,\); expected \(\.\.\., 3\)"):
         softmax_jvp(np.ones(3), np.ones(4))
-    with pytest.raises(ValueError, match=r"\(0, 3\); expected one that broadcasts with logits, \(4"):
+    with pytest.raises(ValueError, match=r"\(0, 3\); expected one that broadcasts with logits"):
         softmax_jvp(np.ones((4, 3)), np.ones((0, 3)))
     assert softmax_jvp(np.ones((4, 1, 3)), np.ones((2, 3))).shape == (4, 2, 3)

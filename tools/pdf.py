@@ -16,6 +16,7 @@ PAPER = {"format": "A4", "print_background": True, "scale": 0.8,
          "margin": {side: "18mm" for side in ("top", "bottom", "left", "right")}}  # fmt: skip
 FOOTER = '<p style="font: 9px sans-serif; width: 100%; text-align: center" class="pageNumber"></p>'
 PRINTED = """
+  *, ::before, ::after { animation: none !important; transition: none !important }
   .bd-sidebar, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .bd-footer-article,
   .prev-next-footer, .bd-footer-content, .onlyprint, .headerlink, .copybtn, .toggle-button,
   .skip-link, #pst-back-to-top, .noprint, .widget-play, .widget-slider { display: none !important }
@@ -25,7 +26,8 @@ PRINTED = """
   aside.margin, .margin {
     float: none !important; width: 100% !important; margin: 1rem 0 !important }
   article h1 { display: block !important }
-  .hide.above-input { display: none !important }
+  .hide.above-input > summary { display: none !important }
+  .hide.above-input pre { font-size: 70%; line-height: 1.25; padding: .4em .8em }
   body, .bd-container, pre, .cell, .cell_input, .cell_output, .highlight, [class*="highlight-"] {
     display: block !important; break-inside: auto !important; overflow: visible !important }
   pre { white-space: pre-wrap !important; overflow-wrap: anywhere }

@@ -1,4 +1,6 @@
-"""Sphinx extension: figures for dark mode, and roles that screen readers know."""
+"""Sphinx extension: figures for dark mode, roles that screen readers know, columns that stay."""
+
+import re
 
 # What book.css does to figures in dark mode. Paper and ink change places: in sRGB, with white
 # w = min(R, G, B), black k = 1 - max(R, G, B) and chroma c = 1 - w - k, a pixel p becomes
@@ -45,11 +47,23 @@ FILTERS = f"""
 """
 
 
+OUTPUT = re.compile(
+    r'(<div class="output stream[^"]*)("><div class="highlight"><pre>)(.*?)</pre>', re.DOTALL
+)
+
+
+def columns(match):
+    """Mark an output in which two lines or more have columns: it is not to wrap."""
+    lines = re.sub("<.*?>", "", match[3]).splitlines()
+    aligned = sum(re.search(r"\S {2,}\S", line) is not None for line in lines) > 1
+    return f"{match[1]} columns{match[0][len(match[1]) :]}" if aligned else match[0]
+
+
 def mend(app, pagename, templatename, context, doctree):
-    """Give bibliographies roles that are still in use, and pages the filters for dark figures."""
+    """Give bibliographies roles that are still in use, and pages what their figures need."""
     if "body" in context:
         body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
-        context["body"] = body + FILTERS
+        context["body"] = OUTPUT.sub(columns, body) + FILTERS
 
 
 def setup(app):

@@ -7,6 +7,21 @@ function label(book) {
   const shown = [...book.querySelectorAll("img")].find((picture) => picture.offsetParent);
   if (shown) book.querySelector(".noUi-handle")?.setAttribute("aria-valuetext", shown.alt);
 }
+// What is wider than its column scrolls: the keyboard can reach it, and it says what it is.
+const WIDE = { 'mjx-container[display="true"]': "Equation", ".pst-scrollable-table-container": "Table" };
+function reach() {
+  const boxes = Object.entries(WIDE).flatMap(([what, text]) =>
+    [...document.querySelectorAll(what)].map((box) => [box, text, box.scrollWidth > box.clientWidth]),
+  );
+  for (const [box, text, wide] of boxes) {
+    const said = { tabindex: "0", role: "group", "aria-label": `${text}, scrolls sideways` };
+    for (const [name, value] of Object.entries(said))
+      if (wide) box.setAttribute(name, value);
+      else box.removeAttribute(name);
+  }
+}
+addEventListener("resize", () => requestAnimationFrame(reach));
+addEventListener("load", () => Promise.resolve(window.MathJax?.startup?.promise).then(reach));
 addEventListener("DOMContentLoaded", () => {
   for (const view of document.querySelectorAll('script[type$="widget-view+json"]')) {
     const book = view.parentElement;

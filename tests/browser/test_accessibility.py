@@ -9,11 +9,11 @@ from pathlib import Path
 import axe_playwright_python
 import numpy as np
 import pytest
-from conftest import SITE
+from conftest import SITE, turn
 from matplotlib.colors import to_rgb
 from PIL import Image
 from playwright.sync_api import Error
-from test_pages import PAGES, WITH_SLIDERS
+from test_pages import PAGES, WITH_SLIDERS, assert_quiet
 
 from vilogit.visualization import PALETTE
 
@@ -49,14 +49,52 @@ def unfold(page):
         )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+# Axe-core's time grows with the square of a page. A formula's boxes are hidden from readers and
+# carry no text: an empty box of the same size stands in. Of the words of code that stand on the
+# same ground and have the same classes, and so the same colours in either scheme, two stay marked.
+THIN = """() => {
+    const formulas = [...document.querySelectorAll('mjx-math[aria-hidden=true]')]
+        .filter(f => !f.textContent.trim() && !f.querySelector('[tabindex], [role], a'))
+        .map(f => [f, f.getBoundingClientRect()]);
+    for (const [formula, { width, height }] of formulas) {
+        formula.replaceChildren();
+        formula.style.cssText = `display: inline-block; width: ${width}px; height: ${height}px`;
+    }
+    const paths = new Map([[null, '']]), kept = new Map();
+    const path = e => {
+        if (!paths.has(e)) {
+            const own = [e.localName, e.className, e.getAttribute('style')].join();
+            paths.set(e, `${path(e.parentElement)}>${own}`);
+        }
+        return paths.get(e);
+    };
+    const words = [...document.querySelectorAll('pre span')].filter(word =>
+        !word.children.length && [...word.attributes].every(a => a.name == 'class'));
+    const spare = words.filter(word => {
+        const count = kept.get(path(word)) ?? 0;
+        // One character alone may be a drawing: axe-core does not judge it.
+        if (word.textContent.trim().length > 1) kept.set(path(word), count + 1);
+        return count >= 2;
+    });
+    spare.forEach(word => word.replaceWith(...word.childNodes));
+    document.querySelectorAll('pre').forEach(code => code.normalize());
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_has_no_barrier(visit, name, scheme):
-    page = visit(name, scheme=scheme)
+def test_a_page_has_no_barrier(alter, name, width):
+    page = alter(name, width)
     if name in WITH_SLIDERS:
         page.wait_for_selector(".noUi-handle[aria-label]")
     unfold(page)
-    assert not (found := violations(page)), "\n".join([name, *found])
+    assert_quiet(page, name)  # now: axe-core itself asks for style sheets that are not there
+    page.evaluate(THIN)
+    found = []
+    for scheme in ("light", "dark"):
+        turn(page, scheme)
+        found += [f"{scheme}: {fault}" for fault in violations(page)]
+    assert not found, "\n".join([f"{name}, {width} px wide", *found])
 
 
 def test_search_and_the_menu_of_a_phone_have_no_barrier(visit):
@@ -71,22 +109,22 @@ def test_search_and_the_menu_of_a_phone_have_no_barrier(visit):
 
 
 @pytest.mark.parametrize("name", WITH_MATHS)
-def test_every_formula_has_its_mathml(visit, name):
-    page = visit(name)
+def test_every_formula_has_its_mathml(look, name):
+    page = look(name)
     spoken = page.evaluate(
         """() => [...document.querySelectorAll('mjx-container')].map(formula => ({
             hidden: formula.querySelector('mjx-math').getAttribute('aria-hidden'),
             mathml: formula.querySelector('mjx-assistive-mml > math')?.textContent,
         }))"""
     )
-    assert spoken
+    assert spoken, f"{name}: no formula"
     for number, formula in enumerate(spoken):
-        assert formula["hidden"] == "true", f"formula {number} is spoken twice"
-        assert (formula["mathml"] or "").strip(), f"formula {number} has no MathML"
+        assert formula["hidden"] == "true", f"{name}: formula {number} is spoken twice"
+        assert (formula["mathml"] or "").strip(), f"{name}: formula {number} has no MathML"
 
 
-def test_mathml_says_what_the_page_shows(visit):
-    page = visit("book/index.html")
+def test_mathml_says_what_the_page_shows(look):
+    page = look("book/index.html")
     found = page.evaluate(
         """() => [...document.querySelectorAll('mjx-assistive-mml > math')].map(math =>
             [math.textContent.replace(/[\\s\u2061]/g, ''), math.innerHTML])"""
@@ -112,20 +150,18 @@ WITH_FIGURES = [
 
 
 @pytest.mark.parametrize("name", WITH_FIGURES)
-def test_figures_stand_on_the_paper_of_the_page(visit, name):
+def test_figures_stand_on_the_paper_of_the_page(look, name):
     for scheme, paper in (("light", (255, 255, 255)), ("dark", PAPER)):
-        page = visit(name, scheme=scheme)
-        if name in WITH_SLIDERS:
-            page.wait_for_selector(".widget-subarea img")
-        page.wait_for_load_state("networkidle")
+        page = look(name, scheme=scheme)
         figures = page.locator("article img:visible")
-        assert figures.count()
+        assert figures.count(), f"{name}: no figure"
         for figure in figures.all():
+            figure.evaluate("i => { i.loading = 'eager'; return i.decode(); }")
             picture = pixels(figure)
             corners = picture[[2, 2, -3, -3], [2, -3, 2, -3]]
             off = np.abs(corners - paper).max(axis=1)
             text = (figure.get_attribute("alt") or "")[:60]
-            assert np.sum(off <= 3) >= 3, f"{scheme}: corners {corners.tolist()} of: {text}"
+            assert np.sum(off <= 3) >= 3, f"{name}, {scheme}: corners {corners.tolist()}: {text}"
 
 
 def test_the_switch_of_the_page_turns_figures_and_leaves_maps_alone(visit):

@@ -78,13 +78,13 @@ def page(visit):
 
 
 @pytest.mark.parametrize("points", SETS.values(), ids=SETS)
-def test_its_numbers_are_those_of_vilogit(page, points):
-    compare(page, points)
+def test_its_numbers_are_those_of_vilogit(look, points):
+    compare(look(PAGE), points)
 
 
-def test_its_numbers_are_those_of_vilogit_on_the_toy_problem(page):
+def test_its_numbers_are_those_of_vilogit_on_the_toy_problem(look):
     data = vilogit.simulate(np.random.default_rng(1))
-    compare(page, np.column_stack([data.X[:, :2], data.y]))
+    compare(look(PAGE), np.column_stack([data.X[:, :2], data.y]))
 
 
 def test_a_drag_with_the_mouse_moves_the_point_the_fit_and_the_picture(page):
@@ -192,7 +192,9 @@ def test_buttons_clicks_and_double_clicks_change_the_points(page):
     assert again["points"] == start["points"] and page.faults == []
 
 
-def test_the_colours_are_those_of_vilogit(page):
+def test_the_colours_are_those_of_vilogit(look):
+    page = look(PAGE)
+    page.locator(LAYER).scroll_into_view_if_needed()
     state = at_rest(page)
     posterior = reference(state["points"])
     where = np.array([(x1, x2) for x1 in (-4.5, -1.9, 0.2, 2.6, 4.6) for x2 in (-4.6, -2.2, 4.4)])
@@ -223,7 +225,8 @@ def test_without_javascript_the_still_picture_stands_there(browser, address):
     context.close()
 
 
-def test_with_javascript_it_takes_the_still_pictures_place(page):
+def test_with_javascript_it_takes_the_still_pictures_place(look):
+    page = look(PAGE)
     assert page.locator("#explore").is_visible()
     assert not page.locator("#explore-still").is_visible()
 

@@ -13,21 +13,25 @@ WITH_SLIDERS = [p for p in PAGES if "application/vnd.jupyter.widget-view" in (SI
 LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
+def assert_quiet(page, name):
+    """Nothing failed on a page, and it asked no other host."""
+    site = urlsplit(page.url).netloc
+    away = [u for u in page.requested if urlsplit(u).netloc != site and not u.startswith("data:")]
+    assert away == [], f"{name} asks other hosts: {away}"
+    assert page.faults == [], f"{name}: {page.faults}"
+
+
 def test_the_site_was_built():
     assert len(PAGES) >= 9 and len(WITH_SLIDERS) >= 4
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_whole(visit, name, width, scheme):
-    page = visit(name, width, scheme)
+def test_a_page_is_whole(look, name, width, scheme):
+    page = look(name, width, scheme)
     if name in WITH_SLIDERS:
         page.wait_for_selector(".jupyter-widgets")
-    page.wait_for_load_state("networkidle")
-    site = urlsplit(page.url).netloc
-    away = [u for u in page.requested if urlsplit(u).netloc != site and not u.startswith("data:")]
-    assert away == [], f"{name} asks other hosts: {away}"
-    assert page.faults == [], f"{name}: {page.faults}"
+    assert_quiet(page, name)
     redrawn = page.locator("svg.svg-inline--fa").count()
     assert redrawn == 0, f"{name}: the theme's icon script redrew {redrawn} icons: Play is dead"
     assert page.locator("mjx-merror").count() == 0, f"{name}: an error in its mathematics"
@@ -36,23 +40,27 @@ def test_a_page_is_whole(visit, name, width, scheme):
         == page.locator("div.math:has(mjx-container), span.math:has(mjx-container)").count()
     ), f"{name}: mathematics that was not typeset"
     prose = page.locator("article").inner_text()
-    assert not re.search(r"\$\$|\\begin\{|\\frac", re.sub(r"(?s)```.*?```", "", prose))
+    raw = re.search(r"(\$\$|\\begin\{|\\frac).{,40}", re.sub(r"(?s)```.*?```", "", prose))
+    assert not raw, f"{name}: raw mathematics: {raw[0]}"
     across = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert across <= 0, f"{name}: {across} px too wide"
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_picture_is_loaded_and_has_a_text(visit, name):
-    page = visit(name)
-    page.wait_for_load_state("networkidle")
-    for picture in page.locator("img").all():
-        source = picture.get_attribute("src")[:80]
-        assert picture.get_attribute("alt") is not None, f"{name}: no alt text: {source}"
-        picture.evaluate("i => { i.loading = 'eager'; return i.decode().catch(() => 0); }")
-        assert picture.evaluate("i => i.naturalWidth") > 0, f"{name}: not loaded: {source}"
-    for picture in page.locator("article .cell_output img").all():
-        alt, source = picture.get_attribute("alt"), picture.get_attribute("src")[:80]
-        assert len(alt) > 20, f"{name}: alt text {alt!r} of {source}"
+def test_every_picture_is_loaded_and_has_a_text(look, name):
+    pictures = look(name).evaluate(
+        """() => Promise.all([...document.images].map(async i => {
+            i.loading = 'eager';
+            await i.decode().catch(() => 0);
+            const figure = i.matches('article .cell_output img');
+            return [i.getAttribute('src').slice(0, 80), i.getAttribute('alt'),
+                    i.naturalWidth, figure];
+        }))"""
+    )
+    for source, alt, width, figure in pictures:
+        assert alt is not None, f"{name}: no alt text: {source}"
+        assert width > 0, f"{name}: not loaded: {source}"
+        assert not figure or len(alt) > 20, f"{name}: alt text {alt!r} of {source}"
 
 
 class _Links(HTMLParser):
@@ -79,13 +87,13 @@ def test_every_link_inside_the_site_resolves(name):
     for link in parsed((SITE / name).resolve()).links:
         target = urlsplit(urljoin(f"http://site.invalid/{name}", link))
         if target.netloc != "site.invalid":
-            assert target.scheme in ("https", "mailto"), link
+            assert target.scheme in ("https", "mailto"), f"{name}: {link}"
             continue
         path = SITE / unquote(target.path).lstrip("/")
-        assert path.exists(), f"{link} leads nowhere"
+        assert path.exists(), f"{name}: {link} leads nowhere"
         if target.fragment and path.suffix == ".html":
             anchors = parsed(path.resolve()).anchors
-            assert unquote(target.fragment) in anchors, f"{link}: no such anchor"
+            assert unquote(target.fragment) in anchors, f"{name}: {link}: no such anchor"
 
 
 SHOWN = """area => [...area.querySelectorAll('img')].filter(i => i.offsetParent).map(i => i.src)"""

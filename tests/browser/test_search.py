@@ -2,17 +2,15 @@
 
 import pytest
 
-FOUND_ON = [
-    ("separable", "book/02_cross_entropy_gradient.html"),
-    ("softmax_jvp", "book/01_softmax_jacobian.html"),
-    ("softmax_jvp", "book/api.html"),
-    ("fit_sgd", "book/03_variational_update.html"),
-    ("fit_sgd", "book/api.html"),
-]
+FOUND_ON = {
+    "separable": {"book/02_cross_entropy_gradient.html"},
+    "softmax_jvp": {"book/01_softmax_jacobian.html", "book/api.html"},
+    "fit_sgd": {"book/03_variational_update.html", "book/api.html"},
+}
 
 
-@pytest.mark.parametrize(("word", "name"), FOUND_ON)
-def test_search_finds(visit, address, word, name):
+@pytest.mark.parametrize(("word", "names"), FOUND_ON.items(), ids=FOUND_ON)
+def test_search_finds(visit, address, word, names):
     page = visit("book/index.html")
     page.keyboard.press("Control+k")
     field = page.locator("#pst-search-dialog input[name=q]")
@@ -25,5 +23,5 @@ def test_search_finds(visit, address, word, name):
     page.wait_for_load_state("networkidle")
     hits = page.locator("#search-results ul.search > li a").evaluate_all("a => a.map(x => x.href)")
     places = {hit.removeprefix(f"{address}/").split("#")[0].split("?")[0] for hit in hits}
-    assert name in places, f"{word}: found on {sorted(places)}"
+    assert names <= places, f"{word}: found on {sorted(places)}"
     assert page.faults == []

@@ -18,8 +18,8 @@ def wire_size(response):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_light(visit, name):
-    page = visit(name)
+def test_a_page_is_light(look, name):
+    page = look(name)
     page.evaluate("document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; })")
     page.evaluate(END)
     page.wait_for_load_state("networkidle")
@@ -31,17 +31,16 @@ def test_a_page_is_light(visit, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_asks_for_widgets_only_where_it_has_them(visit, name):
-    page = visit(name)
-    page.wait_for_load_state("networkidle")
+def test_a_page_asks_for_widgets_only_where_it_has_them(look, name):
+    page = look(name)
     embedded = any("widgets/embed.js" in url for url in page.requested)
     assert embedded == (name in WITH_SLIDERS), f"{name}: widget script fetched: {embedded}"
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_icon_is_in_the_font(visit, name):
+def test_every_icon_is_in_the_font(look, name):
     """A sign that the cut-down font lacks is drawn as the box of a sign that no font has."""
-    page = visit(name)
+    page = look(name)
     page.evaluate("() => document.fonts.ready")
     missing = page.evaluate(
         """() => {
