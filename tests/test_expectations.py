@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import directional_derivative, tensor_expectations
 
-from vilogit import expected_softmax, softmax
-from vilogit.expectations import _expansion
+from vilogit import expectations, expected_softmax, softmax
+from vilogit.expectations import _expansion, averages
 
 
 @pytest.mark.parametrize("accuracy", [3e-2, 1e-3, 1e-5, 1e-7])
@@ -121,3 +121,92 @@ def test_the_expansion_is_of_the_order_it_claims(n_classes, rng):
         )
     order = np.log2(np.divide(*errors))
     np.testing.assert_allclose(order, [4, 3, 3], atol=0.3)
+
+
+def test_messages_start_with_the_argument_and_end_with_what_was_expected():
+    with pytest.raises(ValueError, match=r"^logit_mean has shape \(3,\); expected \(N, D\)$"):
+        expected_softmax(np.ones(3), np.ones(3))
+    with pytest.raises(TypeError, match=r"^logit_var must hold real numbers"):
+        expected_softmax(np.ones((1, 2)), [["a", "b"]])
+    with pytest.raises(ValueError, match=r"^accuracy must be positive"):
+        expected_softmax(np.ones((1, 2)), np.ones((1, 2)), accuracy=0)
+    with pytest.raises(ValueError, match=r"^accuracy has shape \(1,\); expected \(\)$"):
+        expected_softmax(np.ones((1, 2)), np.ones((1, 2)), accuracy=[0.1])
+
+
+def mixed_rows(n_classes, rng):
+    """Rows of every width beside one another, narrow and wide, shuffled."""
+    widths = rng.permutation(np.geomspace(1e-2, 15, 12))[:, None]
+    mean = rng.standard_normal((12, n_classes)) * np.maximum(widths, 2)
+    var = (widths * rng.uniform(0, 1, (12, n_classes))) ** 2
+    var[:, -1] = widths[:, 0] ** 2
+    return mean, var
+
+
+@pytest.mark.parametrize("accuracy", [3e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_rows_of_all_widths_beside_one_another_keep_their_accuracy(accuracy, n_classes, rng):
+    mean, var = mixed_rows(n_classes, rng)
+    rough = expected_softmax(mean, var, accuracy=accuracy)
+    for value, exact in zip(rough, expected_softmax(mean, var, accuracy=1e-9), strict=True):
+        assert value.dtype == np.float64
+        np.testing.assert_allclose(value, exact, rtol=1e-12, atol=2 * accuracy)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_averages_of_narrow_rows_agree_with_a_tensor_rule(n_classes, rng):
+    """One row each of the expansion, of Gauss-Hermite nodes and of evenly spaced ones."""
+    mean = rng.standard_normal((4, n_classes))
+    var = np.array([[1e-4], [0.1], [0.9], [3.0]]) * rng.uniform(0.3, 1, (4, n_classes))
+    for ours, (m, v) in zip(zip(*expected_softmax(mean, var, accuracy=1e-8), strict=True),
+                            zip(mean, var, strict=True), strict=True):  # fmt: skip
+        for value, expected in zip(ours, tensor_expectations(m, v, 49), strict=True):
+            np.testing.assert_allclose(value, expected, atol=1e-8)
+
+
+def test_the_default_accuracy_is_a_millionth(rng):
+    mean, var = mixed_rows(3, rng)
+    for a, b in zip(
+        expected_softmax(mean, var), expected_softmax(mean, var, accuracy=1e-6), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_wider_rows_than_the_widest_are_measured_in_larger_units(n_classes, rng):
+    mean, var = rng.standard_normal((2, n_classes)), rng.uniform(0.3, 1, (2, n_classes))
+    var /= var.max(axis=1, keepdims=True)
+    near = expected_softmax(64 * mean, 64**2 * var, accuracy=1e-2)
+    for factor in (4.0, 1e6):
+        unit = 64 * factor
+        far = expected_softmax(unit * mean, unit**2 * var, accuracy=1e-2)
+        np.testing.assert_allclose(far.log_sum_exp, factor * near.log_sum_exp, rtol=1e-9)
+        np.testing.assert_allclose(far.probs, near.probs, atol=1e-9)
+        np.testing.assert_allclose(far.spread, near.spread / factor, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 40])
+def test_blocks_of_rows_are_as_good_as_one(n_classes, rng, monkeypatch):
+    mean, var = 2 * rng.standard_normal((2, 60, n_classes)) ** 2
+    var[::2] /= 1e4
+    whole = expected_softmax(mean, var)
+    monkeypatch.setattr(expectations, "_SLAB", 3)
+    monkeypatch.setattr(expectations, "_BLOCK", 7 * n_classes)
+    for a, b in zip(whole, expected_softmax(mean, var), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_single_precision_is_for_coarse_averages_of_narrow_rows_that_allow_it(rng):
+    mean = rng.standard_normal((5, 3)).astype(np.float32)
+    var = np.full((5, 3), 1.0, np.float32)
+    fine = averages(mean.astype(float), var.astype(float), 1e-9)
+    for accuracy, single, dtype in (
+        (1e-3, True, np.float32),
+        (1e-2, True, np.float32),
+        (9e-4, True, np.float64),
+        (1e-3, False, np.float64),
+    ):
+        rough = averages(mean, var, accuracy, single)
+        assert rough.probs.dtype == dtype
+        for a, b in zip(rough, fine, strict=True):
+            np.testing.assert_allclose(a, b, atol=2 * accuracy)

@@ -21,7 +21,7 @@ def main() -> None:
         for file, each in outcomes.items()
     }
     killed = KILLED | TIMED_OUT
-    for file, each in tested.items():
+    for each in tested.values():
         for name, status in each.items():
             if status not in killed:
                 print(f"{'survived' if status == 0 else f'status {status}'}: {name}")
