@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from oracles import directional_derivative
 
 from vilogit import cross_entropy, cross_entropy_gradient, cross_entropy_hvp, one_hot
+from vilogit.cross_entropy import _product
 
 
 def problem(seed, n=7, m=3, d=4):
@@ -157,3 +158,13 @@ def test_hessian_products_of_float32_are_float64():
 def test_a_certain_answer_costs_zero_without_a_sign():
     value = cross_entropy([[np.inf, 0.0]], [[1.0]], [[1.0, 0.0]])
     assert value == 0 and not np.signbit(value)
+
+
+def test_logits_have_the_precision_of_the_inputs():
+    X, W = np.ones((2, 3)), np.ones((3, 4))
+    assert _product(X.astype(np.float32), W).dtype == np.float32
+    assert _product(X, W.astype(np.float32)).dtype == np.float64
+
+
+def test_nothing_times_an_infinite_weight_is_no_number_and_no_warning():
+    assert np.isnan(cross_entropy([[np.inf, 0.0]], [[0.0]], [[1.0, 0.0]]))
