@@ -210,3 +210,94 @@ def test_single_precision_is_for_coarse_averages_of_narrow_rows_that_allow_it(rn
         assert rough.probs.dtype == dtype
         for a, b in zip(rough, fine, strict=True):
             np.testing.assert_allclose(a, b, atol=2 * accuracy)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the rules are asked for: rows of the expansion's calls, and the grids."""
+    rows, grids = [], []
+    expansion, grid = expectations._expansion, expectations._grid
+
+    def counted(mean, var):
+        rows.append(len(mean))
+        return expansion(mean, var)
+
+    def noted(width, accuracy, *rest):
+        grids.append((float(width), accuracy, *rest))
+        return grid(width, accuracy, *rest)
+
+    monkeypatch.setattr(expectations, "_expansion", counted)
+    monkeypatch.setattr(expectations, "_grid", noted)
+    return rows, grids
+
+
+@pytest.mark.parametrize(("accuracy", "edge"), [(1e-6, 0.01817), (1e-3, 0.1817), (1.0, 0.5)])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_expansion_serves_rows_where_its_error_is_small_enough(
+    n_classes, accuracy, edge, asked
+):
+    """The cube of the variance over six, but never beyond a half."""
+    var = np.zeros((1, n_classes))
+    for factor, expected in ((0.99, [1]), (1.01, [])):
+        var[0, 1] = factor * edge
+        asked[0].clear()
+        expected_softmax(np.zeros_like(var), var, accuracy=accuracy)
+        assert asked[0] == expected
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_a_row_gets_the_narrowest_grid_that_covers_it(n_classes, asked):
+    step = 4 if n_classes == 2 else 2  # between the variances that grids are made for
+    for top in (0.3, 0.5, 0.51, 1.9, 2.0, 2.1, 4.0, 30.0, 63.9, 64.1, 1000.0, 4095.0):
+        var = np.full((3, n_classes), 0.2)
+        var[:, -1] = top
+        asked[1].clear()
+        expected_softmax(np.zeros_like(var), var, accuracy=1e-3)
+        ((width, accuracy, D, *single),) = asked[1]
+        if n_classes == 2:  # the difference of two such logits, to a digit more
+            width, accuracy = width / np.sqrt(2), 10 * accuracy
+        else:
+            assert single == [True]
+        assert accuracy == pytest.approx(1e-3) and n_classes == D
+        assert width**2 >= top * (1 - 1e-9)
+        assert width**2 < step * max(top, 2 if top > 0.5 else 0.5) * (1 - 1e-9)
+
+
+def test_beyond_the_widest_grid_there_is_one_grid(asked):
+    for top in (64.1**2, 1e6, 1e200):
+        expected_softmax(np.zeros((1, 3)), np.full((1, 3), top), accuracy=1e-2)
+    assert [width for width, *_ in asked[1]] == [64.0] * 3
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 50, 20_000])
+def test_temporary_arrays_of_the_expansion_stay_small(n_classes, asked):
+    n = 40_000 // n_classes
+    expected_softmax(np.zeros((n, n_classes)), np.zeros((n, n_classes)))
+    assert max(asked[0]) == max(1, 10_000 // n_classes) and sum(asked[0]) == n
+
+
+@pytest.mark.parametrize("n_classes", [3, 40])
+def test_temporary_arrays_of_the_race_stay_small(n_classes, monkeypatch):
+    seen, race = [], expectations._race
+
+    def noted(mean, var, nodes, weights, steps, scratch):
+        seen.append((len(mean) * n_classes * len(nodes) * len(steps), scratch))
+        return race(mean, var, nodes, weights, steps, scratch)
+
+    monkeypatch.setattr(expectations, "_race", noted)
+    averages(np.zeros((300, n_classes)), np.ones((300, n_classes)), 1e-2)
+    sizes = [size for size, _ in seen]
+    assert 50_000 < max(sizes) <= 100_000
+    assert len({id(scratch) for _, scratch in seen}) == 1
+    assert seen[0][1].shape == (2, max(sizes)) and seen[0][1].dtype == np.float32
+    seen.clear()
+    averages(np.zeros((2, n_classes)), np.ones((2, n_classes)), 1e-2)
+    assert seen[0][1].shape == (2, seen[0][0])  # no more than two rows need
+
+
+def test_input_is_left_alone(rng):
+    mean, var = mixed_rows(3, rng)
+    mean.flags.writeable = var.flags.writeable = False
+    before = mean.copy(), var.copy()
+    expected_softmax(mean, var, accuracy=1e-3)
+    np.testing.assert_array_equal((mean, var), before)
