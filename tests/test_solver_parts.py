@@ -1,11 +1,15 @@
 """The pieces of the search, each against a dense twin: what a fit of few evaluations rests on."""
 
+import itertools
+import warnings
+
 import numpy as np
 import oracles
 import pytest
 from scipy import optimize, special
+from test_solver import SETS
 
-from vilogit import expected_softmax, one_hot, simulate, solver
+from vilogit import expected_softmax, fit, one_hot, simulate, solver
 from vilogit.axes import aligned_kl, shift_factor
 from vilogit.solver import _evaluate, _Point, _Problem
 
@@ -353,3 +357,99 @@ def test_a_point_in_the_axes_becomes_its_gaussian():
     np.testing.assert_allclose(posterior.q.scale, np.sqrt(var), rtol=1e-12)
     assert posterior.gap == point.gap and posterior.trace == ((1.0, 2.0),)
     assert posterior.axes is axes and posterior.prior_precision is prior
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """Every evaluation of a fit: the problem, its accuracy, and the gap that it found."""
+    seen, evaluate = [], solver._evaluate
+
+    def noted(given, theta, accuracy):
+        point = evaluate(given, theta, accuracy)
+        seen.append((given, accuracy, point.gap))
+        return point
+
+    monkeypatch.setattr(solver, "_evaluate", noted)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["toy", "wine", "separable", "breast cancer"])
+def test_averages_get_finer_as_the_gap_closes(name, evaluations):
+    X, y = SETS[name]()
+    posterior = fit(X, y)
+    accuracies = [accuracy for _, accuracy, _ in evaluations]
+    gaps = [gap for *_, gap in evaluations]
+    assert gaps == [record.gap for record in posterior.trace]
+    loose = 1e-3 if name == "breast cancer" else 3e-2  # two classes are cheap
+    assert accuracies[0] == loose and accuracies[-1] == 1e-5
+    assert set(accuracies) <= {loose, 1e-3, 1e-5}
+    assert accuracies == sorted(accuracies, reverse=True)
+    for (before, after), gap in zip(itertools.pairwise(accuracies), gaps, strict=False):
+        assert after <= 1e-3 if gap < 1 else after == before
+        # The finest are for the proof alone.
+        assert (after == 1e-5) == (gap <= 1e-3 or before == 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"),
+    [(0.1, {0.1}), (1e-2, {3e-2, 1e-2}), (1e-4, {3e-2, 1e-3, 1e-4}), (1e-9, {3e-2, 1e-3, 1e-9})],
+)
+def test_averages_are_as_fine_as_asked_for_in_the_end(accuracy, expected, evaluations):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(*SETS["wine"](), accuracy=accuracy)
+    assert {accuracy for _, accuracy, _ in evaluations} == expected
+    assert evaluations[-1][1] == accuracy
+
+
+def test_where_rounding_hides_the_way_up_the_search_looks_closer(evaluations):
+    X, y = SETS["wine"]()
+    posterior = fit(X, y, tol=1e-7)
+    assert posterior.gap <= 1e-7
+    accuracies = [accuracy for _, accuracy, _ in evaluations]
+    assert accuracies[-1] in (1e-5, 1e-8) and len(accuracies) <= 20
+
+
+def test_the_first_axes_are_left_within_a_nat(evaluations):
+    X, y = SETS["wine"]()
+    posterior = fit(X, y, family="aligned")
+    axes = [given.X for given, _, _ in evaluations]
+    first = [k for k, Z in enumerate(axes) if Z is axes[0]]
+    assert first == list(range(len(first)))  # never again
+    assert all(Z is axes[-1] for Z in axes[len(first) :])
+    np.testing.assert_allclose(axes[-1], X @ posterior.axes)
+    gaps = [gap for *_, gap in evaluations]
+    assert gaps[first[-1]] <= 1 < gaps[first[-2]]
+    assert {accuracy for _, accuracy, _ in evaluations[: len(first)]} == {3e-2}
+    # The second start is near the end of the first climb, and no farther than a nat or two.
+    assert gaps[len(first)] < 2
+    for given, _, _ in evaluations:
+        assert given.kappa == shift_factor(3)
+        np.testing.assert_array_equal(given.prior, np.ones((posterior.axes.shape[1], 1)))
+
+
+@pytest.fixture
+def directions(monkeypatch):
+    seen, direction = [], solver._direction
+
+    def noted(given, point, axes, pairs):
+        seen.append((axes, list(pairs)))
+        return direction(given, point, axes, pairs)
+
+    monkeypatch.setattr(solver, "_direction", noted)
+    return seen
+
+
+def test_the_search_remembers_the_last_six_steps(directions):
+    X = np.repeat([[-9.0, 1.0], [9.0, 1.0]], 40, axis=0) * np.linspace(0.8, 1, 80)[:, None]
+    fit(X, np.repeat([0, 1], 40), prior_precision=1e-4)
+    sizes = [len(pairs) for _, pairs in directions]
+    assert sizes[0] == 0 and max(sizes) == 6
+    assert all(np.vdot(s, y) > 0 for _, pairs in directions for s, y in pairs)
+
+
+def test_the_metric_is_made_anew_after_three_steps(directions):
+    fit(*SETS["separable"]())
+    metrics = [id(axes) for axes, _ in directions]
+    assert metrics[:3] == metrics[:1] * 3 and metrics[3:] == metrics[3:4] * len(metrics[3:])
+    assert metrics[0] != metrics[3]
