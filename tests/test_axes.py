@@ -396,25 +396,37 @@ def test_directions_a_ten_billionth_as_long_carry_no_data():
     assert principal_axes(X, np.ones((4, 1))).shape == (4, 3)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_dozen_turns_find_axes_that_no_small_turn_betters(seed, monkeypatch):
-    monkeypatch.setattr("vilogit.axes._TURNS", 12)
+def many_rows(seed):
     rng = np.random.default_rng(seed)
     Z = rng.standard_normal((40, 3)) * np.exp(rng.uniform(-1, 3, 3))
-    spread = rng.uniform(0, 1, (40, 4)) ** rng.integers(1, 9)
-    H = curvatures(Z, spread)
+    return Z, rng.uniform(0, 1, (40, 4)) ** rng.integers(1, 9)
+
+
+def few_rows(seed, K):
+    """Each nearly of one class: here the whole of Newton's step may lead too far."""
+    rng = np.random.default_rng(seed)
+    return 5 * rng.standard_normal((K + 2, K)), rng.uniform(0, 1, (K + 2, 3)) ** 20
+
+
+@pytest.mark.parametrize(
+    ("Z", "spread"),
+    [many_rows(0), many_rows(1), few_rows(0, 3), few_rows(13, 4), few_rows(32, 3), few_rows(52, 4)],
+)
+def test_a_dozen_turns_find_axes_that_no_small_turn_betters(Z, spread, monkeypatch):
+    monkeypatch.setattr("vilogit.axes._TURNS", 12)
+    H, K = curvatures(Z, spread), Z.shape[1]
     R = curvature_axes(Z, spread)
-    np.testing.assert_allclose(R.T @ R, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(R.T @ R, np.eye(K), atol=1e-12)
 
     def loss(angles):
-        S = np.zeros((3, 3))
-        S[np.triu_indices(3, 1)] = angles
+        S = np.zeros((K, K))
+        S[np.triu_indices(K, 1)] = angles
         return diagonal_loss(R @ scipy.linalg.expm(S - S.T), H)
 
-    here = loss(np.zeros(3))
+    here = loss(np.zeros(K * (K - 1) // 2))
     assert here <= diagonal_loss(np.linalg.eigh(sum(H))[1], H) + 1e-12
     # The turns end when the last one brought less than 1e-4; Newton's next brings far less.
-    assert here - scipy.optimize.minimize(loss, np.zeros(3)).fun < 1e-3
+    assert here - scipy.optimize.minimize(loss, np.zeros(K * (K - 1) // 2)).fun < 1e-5
 
 
 @pytest.mark.parametrize("most", [1, 30])

@@ -332,7 +332,7 @@ def test_samples_come_from_q(posterior, rng):
 def test_posterior_is_immutable_and_names_bad_input(posterior, rng):
     with pytest.raises(dataclasses.FrozenInstanceError):
         posterior.elbo = 0.0
-    with pytest.raises(ValueError, match=r"X has shape \(4, 3\); expected \(N, 2\)"):
+    with pytest.raises(ValueError, match=r"^X has shape \(4, 3\); expected \(N, 2\)$"):
         posterior.predict_proba(np.ones((4, 3)))
     with pytest.raises(ValueError, match="X must be finite"):
         posterior.uncertainty([[np.nan, 0]])
