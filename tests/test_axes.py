@@ -318,8 +318,10 @@ def test_awkward_input_gets_a_proof_or_a_warning(case):
     assert np.isfinite(posterior.sample(3, np.random.default_rng(0))).all()
 
 
-def test_the_callback_speaks_the_readers_axes():
+@pytest.mark.parametrize("repeated", [0, 1])
+def test_the_callback_speaks_the_readers_axes(repeated):
     X, y, _ = simulate(np.random.default_rng(1))
+    X = np.column_stack([X, X[:, :repeated]])  # a direction without data, or none
     states = []
     posterior = fit(X, y, family="aligned", callback=states.append)
     assert len(states) == len(posterior.trace)

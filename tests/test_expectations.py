@@ -301,3 +301,15 @@ def test_input_is_left_alone(rng):
     before = mean.copy(), var.copy()
     expected_softmax(mean, var, accuracy=1e-3)
     np.testing.assert_array_equal((mean, var), before)
+
+
+@pytest.mark.parametrize("accuracy", [1e-2, 1e-6])
+def test_classes_far_apart_keep_their_order_without_a_warning(accuracy):
+    """A logit that is surely the largest takes all; two such, apart from the rest, share."""
+    mean = np.array([[0.0, 5000.0, -5000.0], [-9000.0, 0.0, 0.0]])
+    lse, probs, spread = expected_softmax(mean, np.ones((2, 3)), accuracy=accuracy)
+    pair = expected_softmax(np.zeros((1, 2)), np.ones((1, 2)), accuracy=1e-9)
+    np.testing.assert_allclose(lse, [5000, pair.log_sum_exp[0]], atol=2 * accuracy)
+    np.testing.assert_allclose(probs, [[0, 1, 0], [0, 0.5, 0.5]], atol=2 * accuracy)
+    np.testing.assert_allclose(spread[0], 0, atol=2 * accuracy)
+    np.testing.assert_allclose(spread[1, 1:], pair.spread[0], atol=2 * accuracy)

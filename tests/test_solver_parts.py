@@ -453,3 +453,12 @@ def test_the_metric_is_made_anew_after_three_steps(directions):
     metrics = [id(axes) for axes, _ in directions]
     assert metrics[:3] == metrics[:1] * 3 and metrics[3:] == metrics[3:4] * len(metrics[3:])
     assert metrics[0] != metrics[3]
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_inputs_of_single_precision_stay_so(family, evaluations):
+    X, y = SETS["toy"]()
+    fit(X.astype(np.float32), y, family=family, sample_weight=1 + y)
+    for given, _, _ in evaluations:
+        assert given.X.dtype == given.Y.dtype == given.weight.dtype == np.float32
+        assert given.prior.dtype == np.float64
