@@ -185,6 +185,17 @@ def test_wider_rows_than_the_widest_are_measured_in_larger_units(n_classes, rng)
         np.testing.assert_allclose(far.spread, near.spread / factor, rtol=1e-6, atol=1e-12)
 
 
+def test_a_wide_row_does_not_depend_on_its_neighbours(rng):
+    """All in larger units than their own: each in those of its own width."""
+    width = np.array([[66.0], [70.0], [90.0]])
+    mean, var = width * rng.standard_normal((3, 3)), width**2 * np.ones((3, 3))
+    together = expected_softmax(mean, var, accuracy=1e-2)
+    for n in range(3):
+        alone = expected_softmax(mean[n : n + 1], var[n : n + 1], accuracy=1e-2)
+        for a, b in zip(alone, together, strict=True):
+            np.testing.assert_allclose(a[0], b[n], rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("n_classes", [2, 3, 40])
 def test_blocks_of_rows_are_as_good_as_one(n_classes, rng, monkeypatch):
     mean, var = 2 * rng.standard_normal((2, 60, n_classes)) ** 2
@@ -263,6 +274,18 @@ def test_a_row_gets_the_narrowest_grid_that_covers_it(n_classes, asked):
         assert width**2 < step * max(top, 2 if top > 0.5 else 0.5) * (1 - 1e-9)
 
 
+@pytest.mark.parametrize(("n_classes", "grids"), [(2, 1), (3, 2)])
+def test_rows_of_like_width_share_a_grid(n_classes, grids, asked):
+    """Within a factor of four in the variance for two classes, of two for more."""
+    var = np.zeros((4, n_classes))
+    var[:, 0] = 5, 7, 9, 15
+    for single in (True, False):
+        asked[1].clear()
+        averages(np.zeros_like(var), var, 1e-2, single)
+        assert len(asked[1]) == grids
+        assert n_classes == 2 or {grid[3] for grid in asked[1]} == {single}
+
+
 def test_beyond_the_widest_grid_there_is_one_grid(asked):
     for top in (64.1**2, 1e6, 1e200):
         expected_softmax(np.zeros((1, 3)), np.full((1, 3), top), accuracy=1e-2)
@@ -293,6 +316,9 @@ def test_temporary_arrays_of_the_race_stay_small(n_classes, monkeypatch):
     seen.clear()
     averages(np.zeros((2, n_classes)), np.ones((2, n_classes)), 1e-2)
     assert seen[0][1].shape == (2, seen[0][0])  # no more than two rows need
+    seen.clear()
+    averages(np.zeros((3, 3000)), np.ones((3, 3000)), 1e-2)
+    assert len(seen) == 3  # a row that is too much by itself comes alone
 
 
 def test_input_is_left_alone(rng):
