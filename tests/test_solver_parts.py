@@ -271,7 +271,7 @@ def search(hill, length=1.0, scale=0.0, finer=False, left=lambda: 1):
 
 def test_a_step_that_still_climbs_at_its_end_is_taken():
     # Even where the value, of another accuracy, seems to have dropped.
-    for hill in (Hill(5.0), Hill(1.0), Hill(5.0, error=-100)):
+    for hill in (Hill(5.0), Hill(1.0), Hill(5.0, -100), Hill(1.5, -100), Hill(1.0, -100)):
         found, asked = search(hill)
         assert found is not None and asked == [1]
 
@@ -285,6 +285,10 @@ def test_a_step_beyond_the_top_is_taken_where_the_value_rose_enough():
     dropped = -(0.18 - 0.08) + 1e-4 * rise
     assert search(Hill(0.6, error=dropped + 1e-6))[1] == [1]
     assert search(Hill(0.6, error=dropped - 1e-6))[1] == [1, 0.5]
+    # Half way, half as much: 0.025 more than -0.045, less what the error takes.
+    half = -0.025 + 1e-4 * 0.5 * 0.3
+    assert search(Hill(0.3, error=half + 1e-6))[1] == [1, 0.5]
+    assert search(Hill(0.3, error=half - 1e-6))[1] == [1, 0.5, 0.25]
 
 
 def test_values_of_unlike_accuracy_are_not_compared():
