@@ -285,6 +285,10 @@ def test_evaluations_stay_few(name):
     ("arguments", "message"),
     [
         ({"X": np.ones(60)}, r"X has shape \(60,\); expected \(N, M\)"),
+        (
+            {"X": np.full((60, 3), 1e152)},
+            r"X holds 1e\+152, whose square is too large for float64; scale X down",
+        ),
         ({"tol": [1.0]}, r"tol has shape \(1,\); expected \(\)"),
         ({"accuracy": [1.0]}, r"accuracy has shape \(1,\); expected \(\)"),
         ({"family": "full"}, 'family must be "mean-field" or "aligned", not \'full\''),

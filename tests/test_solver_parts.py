@@ -161,6 +161,15 @@ def test_a_few_steps_of_newton_bring_a_tenth(options):
     assert size(residual) > 1e-4 * size(target)
 
 
+def test_conjugate_gradients_without_a_digit_left_keep_what_they_have():
+    rng = np.random.default_rng(1)
+    X = 1e17 * rng.standard_normal((1, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", solver.ConvergenceWarning)
+        posterior = fit(X, rng.integers(2, size=1), n_classes=2, max_evaluations=60)
+    assert np.isfinite(posterior.mean).all() and np.isfinite(posterior.elbo)
+
+
 @cases
 def test_axes_of_the_curvature_diagonalise_it_in_units_of_the_prior(options):
     given = problem(**options)
