@@ -157,6 +157,7 @@ def test_a_few_steps_of_newton_bring_a_tenth(options):
         return np.sqrt(np.sum((V.T @ r) ** 2 / diagonal))
 
     assert 0 < size(residual) < 0.11 * size(target)
+    np.testing.assert_allclose(step.sum(axis=1), 0, atol=1e-12)  # no class is favoured by a shift
     # Stopped as soon as that is reached: the last tenth is not worth its price.
     assert size(residual) > 1e-4 * size(target)
 
@@ -321,25 +322,48 @@ def test_no_log_scale_leaps(scale, first):
     assert search(Hill(9.0), scale=scale)[1] == [pytest.approx(first)]
 
 
+def row_weights(given):
+    return np.ones((len(given.X), 1)) if given.weight is None else given.weight
+
+
+def loss(given, W):
+    """Minus the log of the posterior's density at these weights, and its gradient, flat."""
+    weight, logits = row_weights(given), given.X @ W
+    value = weight[:, 0] @ special.logsumexp(logits, axis=1) - np.sum(given.Y * logits)
+    slope = given.X.T @ (weight * special.softmax(logits, axis=1) - given.Y) + PRIOR * W
+    return value + np.sum(PRIOR * W**2) / 2, slope.ravel()
+
+
 @cases
 def test_the_start_is_near_the_most_probable_weights(options):
     given = problem(**options)
-    weight = np.ones((len(given.X), 1)) if given.weight is None else given.weight
-
-    def loss(w):
-        W = w.reshape(3, -1)
-        logits = given.X @ W
-        value = weight[:, 0] @ special.logsumexp(logits, axis=1) - np.sum(given.Y * logits)
-        slope = given.X.T @ (weight * special.softmax(logits, axis=1) - given.Y) + PRIOR * W
-        return value + np.sum(PRIOR * W**2) / 2, slope.ravel()
-
     start = solver._start(given)
-    best = optimize.minimize(loss, np.zeros(start[0].size), jac=True).fun
+    best = optimize.minimize(
+        lambda w: loss(given, w.reshape(3, -1)), np.zeros(start[0].size), jac=True
+    ).fun
     # The last step brought half a nat at most, and those to come bring far less each.
-    assert best - 1e-6 <= loss(start[0].ravel())[0] < best + 1
+    assert best - 1e-6 <= loss(given, start[0])[0] < best + 1
     probs = special.softmax(given.X @ start[0], axis=1)
-    precision = PRIOR + (given.X**2).T @ (weight * probs * (1 - probs)) / given.kappa
+    spread = row_weights(given) * probs * (1 - probs)
+    precision = PRIOR + (given.X**2).T @ spread / given.kappa
     np.testing.assert_allclose(start[1], -np.log(precision) / 2, rtol=1e-9)
+
+
+@cases
+@pytest.mark.parametrize("size", [0.3, 1.0, 3.0])
+def test_the_start_is_left_where_a_step_brings_less_than_half_a_nat(options, size, monkeypatch):
+    given = problem(**options)
+    given = given._replace(X=size * given.X)
+    steps, solve = [], solver._newton
+    monkeypatch.setattr(
+        solver, "_newton", lambda *arguments: steps.append(solve(*arguments)) or steps[-1]
+    )
+    start = solver._start(given)[0]
+    means = [np.zeros_like(start), *np.cumsum(steps, axis=0)]
+    brought = -np.diff([loss(given, mean)[0] for mean in means])
+    assert 1 <= len(brought) < 8
+    assert (brought[:-1] > 0.5).all() and brought[-1] <= 0.5
+    np.testing.assert_allclose(start, means[-2], atol=1e-12)
 
 
 def test_the_first_step_of_the_start_is_newtons(monkeypatch, exact_newton):
