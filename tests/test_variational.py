@@ -389,6 +389,7 @@ def test_the_callback_of_the_update_sees_what_the_trace_keeps(toy):
     assert [s.step for s in states] == [0, 1, 2, 3]
     assert [s.elbo for s in states] == [r.elbo for r in posterior.trace]
     assert all(np.isnan(s.gap) for s in states) and np.isnan(posterior.gap)
+    assert states[-1].q is posterior.q and states[0].q is not posterior.q
     assert isinstance(posterior.trace, tuple)
 
 
@@ -430,9 +431,9 @@ def test_sums_of_an_estimate_are_float64_and_its_logits_are_as_the_inputs(monkey
     """In float32 a sum stops growing at 2**24; the labels are as wrong as can be."""
     X = np.full((40, 1), 1e6, np.float32)
     X[0] = 3e-2
-    Y = np.tile([0.0, 1.0], (40, 1))
+    Y = np.tile(np.float32([0, 1]), (40, 1))
     q, eps = MeanField(np.array([[1.0, 0.0]]), np.full((1, 2), -60.0)), np.zeros((1, 2))
-    exact, slopes = elbo_and_gradient(q, eps, X.astype(float), Y)
+    exact, slopes = elbo_and_gradient(q, eps, X.astype(float), Y.astype(float))
     types, original = set(), vilogit.variational.log_softmax
     monkeypatch.setattr(
         vilogit.variational, "log_softmax", lambda x: types.add(x.dtype) or original(x)
