@@ -172,9 +172,10 @@ def test_conjugate_gradients_without_a_digit_left_keep_what_they_have():
 
 
 @cases
-def test_axes_of_the_curvature_diagonalise_it_in_units_of_the_prior(options):
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_axes_of_the_curvature_diagonalise_it_in_units_of_the_prior(options, size):
     given = problem(**options)
-    spread = point_at(given).spread
+    spread = size * point_at(given).spread  # where little is uncertain the prior rules
     V, diagonal = solver._curvature_axes(given, spread)
     np.testing.assert_allclose(V.T @ (PRIOR * V), np.eye(3), atol=1e-12)
     gram = V.T @ (given.X.T * spread.sum(axis=1)) @ given.X @ V
