@@ -13,11 +13,12 @@ from vilogit import expected_softmax, fit, one_hot, simulate, solver
 from vilogit.axes import aligned_kl, shift_factor
 from vilogit.solver import _evaluate, _Point, _Problem
 
-PRIOR = np.array([[0.5], [1.0], [2.0]])
+PRIOR = np.array([[0.5], [1.0], [3.0]])
 
 
-def problem(n=30, n_classes=3, weighted=False, kappa=1.0, seed=2):
-    X, y, _ = simulate(np.random.default_rng(seed), n, n_classes)
+def problem(n=30, n_classes=3, weighted=False, kappa=1.0, extent=5.0):
+    X, y, _ = simulate(np.random.default_rng(2), n, n_classes, extent=extent)
+    X[:, 2] *= extent / 5
     Y, weight = one_hot(y, n_classes), None
     if weighted:
         weight = np.random.default_rng(3).uniform(0.2, 3, (n, 1))
@@ -54,6 +55,7 @@ CASES = {
     "weighted": {"weighted": True},
     "aligned": {"kappa": shift_factor(3)},
     "two classes": {"n_classes": 2},
+    "small inputs": {"extent": 0.1},
     "weighted and aligned": {"weighted": True, "kappa": shift_factor(3)},
 }
 cases = pytest.mark.parametrize("options", CASES.values(), ids=CASES)
@@ -95,6 +97,22 @@ def test_slabs_of_rows_add_up(options, slab, monkeypatch):
     parts = _evaluate(given, somewhere(given), 1e-9)
     for a, b in zip(whole[1:], parts[1:], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_averages_are_asked_for_in_the_type_of_the_inputs(dtype, monkeypatch):
+    """With weights never in single precision: a weight of 2 is a row given twice."""
+    seen, averages = [], solver.averages
+
+    def noted(mean, var, accuracy, single):
+        seen.append((mean.dtype, var.dtype, accuracy, single))
+        return averages(mean, var, accuracy, single)
+
+    monkeypatch.setattr(solver, "averages", noted)
+    for weighted in (False, True):
+        given = problem(weighted=weighted)
+        _evaluate(given._replace(X=given.X.astype(dtype)), somewhere(given), 1e-2)
+    assert seen == [(dtype, dtype, 1e-2, True), (dtype, dtype, 1e-2, False)]
 
 
 def test_single_precision_serves_the_inputs_only():
