@@ -466,6 +466,29 @@ def test_where_rounding_hides_the_way_up_the_search_looks_closer(evaluations):
     assert accuracies[-1] in (1e-5, 1e-8) and len(accuracies) <= 20
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 9])
+def test_a_search_that_finds_nothing_is_tried_with_finer_averages_then_given_up(
+    most, evaluations, monkeypatch
+):
+    monkeypatch.setattr(solver, "_search", lambda *_: None)
+    with pytest.warns(solver.ConvergenceWarning, match=f"after {min(most, 4)} evaluations"):
+        fit(*SETS["toy"](), max_evaluations=most)
+    assert [accuracy for _, accuracy, _ in evaluations] == [3e-2, 1e-3, 1e-5, 1e-8][:most]
+
+
+def test_a_search_is_told_when_its_averages_are_finer_than_those_before(monkeypatch):
+    seen, search = [(3e-2, False)], solver._search
+
+    def noted(evaluate, left, point, direction, accuracy, finer):
+        seen.append((accuracy, finer))
+        return search(evaluate, left, point, direction, accuracy, finer)
+
+    monkeypatch.setattr(solver, "_search", noted)
+    fit(*SETS["wine"]())
+    finer = [after[0] < before[0] for before, after in itertools.pairwise(seen)]
+    assert [told for _, told in seen[1:]] == finer and sum(finer) == 1
+
+
 def test_the_first_axes_are_left_within_a_nat(evaluations):
     X, y = SETS["wine"]()
     posterior = fit(X, y, family="aligned")
