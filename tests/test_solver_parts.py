@@ -541,3 +541,22 @@ def test_inputs_of_single_precision_stay_so(family, evaluations):
     for given, _, _ in evaluations:
         assert given.X.dtype == given.Y.dtype == given.weight.dtype == np.float32
         assert given.prior.dtype == np.float64
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_rows_of_weight_zero_cost_nothing(family, evaluations):
+    X, y = SETS["toy"]()
+    weight = np.arange(60) % 3
+    fit(X, y, family=family, sample_weight=weight)
+    assert {len(given.X) for given, _, _ in evaluations} == {40}
+
+
+def test_inputs_near_the_largest_numbers_end_in_a_warning_of_our_own():
+    """Whatever overflows on the way."""
+    X, y = SETS["toy"]()
+    for size in (1e100, 1e149):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            posterior = fit(size * X, y, max_evaluations=9)
+        assert [w.category for w in caught] == [solver.ConvergenceWarning]
+        assert not posterior.gap <= 1e-3
