@@ -8,10 +8,11 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # --all: a page is stale when vilogit changes, which Sphinx does not see.
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 PYTEST := $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 ON_PAGES := tests/browser tests/test_licences.py tests/test_published.py
 
-.PHONY: book test units serve pdf bench-pages refresh lint lock audit fuzz bench trust real-data clean
+.PHONY: book test units serve pdf bench-pages refresh lint lock audit mutants fuzz bench trust real-data clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -58,6 +59,15 @@ audit:
 	$(VENV)/audit/bin/pip install --quiet pip-audit
 	tools/audit.sh $(VENV)/audit/bin/pip-audit
 
+# The better part of an hour: never part of `make test`. ARGS names the mutants to run again.
+mutants: $(VENV)/.ready
+	$(PYTHON) -m venv $(VENV)/mutmut
+	$(BIN)/python -c '$(SITE)' > $$($(VENV)/mutmut/bin/python -c '$(SITE)')/project.pth
+	$(VENV)/mutmut/bin/pip install --quiet mutmut==3.8.1
+	$(if $(ARGS),,rm -rf mutants)
+	$(VENV)/mutmut/bin/mutmut run $(ARGS)
+	$(BIN)/python tools/mutation_score.py
+
 fuzz: $(VENV)/.ready
 	$(BIN)/python tests/fuzz.py 10000 $(SEED)
 
@@ -78,7 +88,7 @@ benchmarks/.venv/.ready: benchmarks/requirements.txt
 	touch $@
 
 clean:
-	rm -rf _build $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build mutants $(VENV) .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -11,6 +11,13 @@ import vilogit
 hypothesis.settings.register_profile(
     "vilogit", deadline=None, derandomize=True, max_examples=60, database=None
 )
+# `make mutants` asks whether a test fails, not for the smallest example.
+hypothesis.settings.register_profile(
+    "mutants",
+    parent=hypothesis.settings.get_profile("vilogit"),
+    max_examples=20,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 hypothesis.settings.load_profile("vilogit")
 
 

@@ -318,8 +318,10 @@ def test_awkward_input_gets_a_proof_or_a_warning(case):
     assert np.isfinite(posterior.sample(3, np.random.default_rng(0))).all()
 
 
-def test_the_callback_speaks_the_readers_axes():
+@pytest.mark.parametrize("repeated", [0, 1])
+def test_the_callback_speaks_the_readers_axes(repeated):
     X, y, _ = simulate(np.random.default_rng(1))
+    X = np.column_stack([X, X[:, :repeated]])  # a direction without data, or none
     states = []
     posterior = fit(X, y, family="aligned", callback=states.append)
     assert len(states) == len(posterior.trace)
@@ -352,3 +354,126 @@ def test_bad_input_is_named():
         posterior.sample(-1, np.random.default_rng(0))
     with pytest.raises(ValueError, match="family"):
         fit(np.eye(3), [0, 1, 2], family="rotated")
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 1)])
+def test_messages_start_with_the_argument_and_end_with_what_was_expected(shape):
+    posterior = fit(np.eye(3), [0, 1, 2], family="aligned")
+    with pytest.raises(ValueError, match=r"^X has shape \(.*\); expected \(N, 3\)$"):
+        posterior.predict_proba(np.ones(shape))
+    with pytest.raises(ValueError, match=r"^n must be at least 0, not -1$"):
+        posterior.sample(-1, np.random.default_rng(0))
+    assert posterior.sample(0, np.random.default_rng(0)).shape == (0, 3, 3)
+
+
+def test_draws_are_made_of_the_generators_noise():
+    """In the axes first, then along the shift, then where the data have no direction."""
+    X, y, _ = simulate(np.random.default_rng(1), n=30)
+    prior = np.array([0.5, 1.0, 2.0, 4.0])
+    posterior = fit(np.column_stack([X, X[:, 0]]), y, family="aligned", prior_precision=prior)
+    (M, K), rng = posterior.axes.shape, np.random.default_rng(3)
+    noise = posterior.q.scale * rng.standard_normal((2, K, 3)) @ (np.eye(3) - 1 / 3)
+    V = posterior.q.mean + noise + rng.standard_normal((2, K, 1)) / np.sqrt(3)
+    U = np.sqrt(prior)[:, None] * posterior.axes
+    unseen = (np.eye(M) - U @ U.T) @ rng.standard_normal((2, M, 3)) / np.sqrt(prior)[:, None]
+    draws = posterior.sample(2, np.random.default_rng(3))
+    np.testing.assert_allclose(draws, posterior.axes @ V + unseen, atol=1e-12)
+
+
+def test_single_precision_serves_the_inputs_only(rng):
+    X = rng.standard_normal((50, 3)) @ rng.standard_normal((3, 3))
+    prior = np.array([[0.5], [1.0], [2.0]])
+    axes, single = principal_axes(X, prior), principal_axes(X.astype(np.float32), prior)
+    assert single.dtype == np.float64
+    np.testing.assert_allclose(np.abs(single), np.abs(axes), atol=1e-4)
+    spread = rng.uniform(0, 1, (50, 3))
+    R = curvature_axes((X @ axes).astype(np.float32), spread)
+    assert R.dtype == np.float64
+    np.testing.assert_allclose(R.T @ R, np.eye(3), atol=1e-12)
+    assert isinstance(aligned_kl(axes, axes**2), float)
+
+
+def test_directions_a_ten_billionth_as_long_carry_no_data():
+    X = np.diag([1.0, 1e-8, 1e-9, 1e-12])
+    assert principal_axes(X, np.ones((4, 1))).shape == (4, 3)
+
+
+def many_rows(seed):
+    rng = np.random.default_rng(seed)
+    Z = rng.standard_normal((40, 3)) * np.exp(rng.uniform(-1, 3, 3))
+    return Z, rng.uniform(0, 1, (40, 4)) ** rng.integers(1, 9)
+
+
+def few_rows(seed, K):
+    """Each nearly of one class: here the whole of Newton's step may lead too far."""
+    rng = np.random.default_rng(seed)
+    return 5 * rng.standard_normal((K + 2, K)), rng.uniform(0, 1, (K + 2, 3)) ** 20
+
+
+@pytest.mark.parametrize(
+    ("turns", "inputs"),
+    [
+        (1, many_rows(0)),
+        (1, many_rows(1)),
+        (5, few_rows(0, 3)),
+        (3, few_rows(13, 4)),
+        (3, few_rows(32, 3)),
+        (4, few_rows(52, 4)),
+    ],
+)
+def test_a_few_turns_find_axes_that_no_small_turn_betters(turns, inputs, monkeypatch):
+    """One of Newton's from axes that are nearly right, and a few more from elsewhere."""
+    monkeypatch.setattr("vilogit.axes._TURNS", turns)
+    Z, spread = inputs
+    H, K = curvatures(Z, spread), Z.shape[1]
+    R = curvature_axes(Z, spread)
+    np.testing.assert_allclose(R.T @ R, np.eye(K), atol=1e-12)
+
+    def loss(angles):
+        S = np.zeros((K, K))
+        S[np.triu_indices(K, 1)] = angles
+        return diagonal_loss(R @ scipy.linalg.expm(S - S.T), H)
+
+    here = loss(np.zeros(K * (K - 1) // 2))
+    assert here <= diagonal_loss(np.linalg.eigh(sum(H))[1], H) + 1e-12
+    # Near the minimum a turn leaves the square of what it found: 1e-5 of 1e-2 or less.
+    assert here - scipy.optimize.minimize(loss, np.zeros(K * (K - 1) // 2)).fun < 1e-5
+
+
+@pytest.mark.parametrize("most", [1, 30])
+def test_weights_of_rows_turn_the_axes_as_rows_given_again_do(most):
+    X, y, _ = simulate(np.random.default_rng(1))
+    weight = np.random.default_rng(2).integers(1, 4, 60)
+    again = np.repeat(np.arange(60), weight)
+    options = {"family": "aligned", "max_evaluations": most, "accuracy": 1e-8}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weighted = fit(X, y, sample_weight=weight, **options)
+        repeated = fit(X[again], y[again], **options)
+    np.testing.assert_allclose(np.abs(weighted.axes), np.abs(repeated.axes), atol=1e-3)
+    assert len(weighted.trace) == len(repeated.trace)
+    if most == 1:
+        prior = np.ones((3, 1))
+        np.testing.assert_allclose(
+            weighted.axes, principal_axes(X * np.sqrt(weight)[:, None], prior)
+        )
+
+
+def test_a_sample_of_the_rows_turns_the_axes_as_all_do(monkeypatch):
+    """Every row three times over: the sample has each once."""
+    X, y, _ = simulate(np.random.default_rng(1))
+    X, y = np.repeat(X, 3, axis=0), np.repeat(y, 3)
+    whole = fit(X, y, family="aligned")
+    monkeypatch.setattr(solver, "_ROWS", 60)
+    sampled = fit(X, y, family="aligned")
+    np.testing.assert_allclose(np.abs(sampled.axes), np.abs(whole.axes), atol=1e-6)
+    assert len(sampled.trace) == len(whole.trace)
+    assert sampled.elbo == pytest.approx(whole.elbo, abs=1e-4)
+
+
+def test_float32_inputs_agree_with_float64():
+    X, y = SETS["iris"]()
+    single, double = fit(X.astype(np.float32), y, family="aligned"), fit(X, y, family="aligned")
+    assert single.elbo == pytest.approx(double.elbo, abs=5e-3)
+    assert single.axes.dtype == single.mean.dtype == np.float64
+    np.testing.assert_allclose(single.scale, double.scale, rtol=0.02)

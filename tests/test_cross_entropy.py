@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from oracles import directional_derivative
 
 from vilogit import cross_entropy, cross_entropy_gradient, cross_entropy_hvp, one_hot
+from vilogit.cross_entropy import _product
 
 
 def problem(seed, n=7, m=3, d=4):
@@ -125,3 +126,45 @@ def test_bad_directions_are_named():
     _, W, X, _ = problem(0)
     with pytest.raises(ValueError, match=r"V has shape \(3, 3\); expected \(3, 4\)"):
         cross_entropy_hvp(W, X, W[:, :3])
+    with pytest.raises(ValueError, match=r"^X has shape \(3,\); expected \(N, M\)$"):
+        cross_entropy_hvp(W, X[0], W)
+    with pytest.raises(ValueError, match=r"^W has shape \(2, 4\); expected \(3, D\)$"):
+        cross_entropy_hvp(W[:2], X, W)
+    with pytest.raises(ValueError, match=r"^W has shape \(4,\); expected \(3, D\)$"):
+        cross_entropy(W[0], X, np.eye(4))
+    with pytest.raises(ValueError, match=r"^X has shape \(3,\); expected \(N, M\)$"):
+        cross_entropy(W, X[0], np.eye(4))
+    with pytest.raises(ValueError, match="V must be finite"):
+        cross_entropy_hvp(W, X, W * np.inf)
+
+
+def test_infinite_weights_have_no_curvature():
+    W = np.array([[np.inf, 0.0, -1.0]])
+    np.testing.assert_array_equal(cross_entropy_hvp(W, np.ones((2, 1)), np.ones((1, 3))), 0)
+
+
+def test_hessian_products_of_float32_are_float64():
+    """The sum over rows of 2**24 and ones, which float32 would lose."""
+    X = np.ones((400, 1), np.float32)
+    X[0] = 2**12
+    V = np.array([[1.0, 0.0]])
+    W = np.zeros((1, 2))
+    assert cross_entropy_hvp(W, X, V).dtype == np.float64
+    np.testing.assert_array_equal(
+        cross_entropy_hvp(W, X, V), [[0.25, -0.25]] * (X.T @ X.astype(float))
+    )
+
+
+def test_a_certain_answer_costs_zero_without_a_sign():
+    value = cross_entropy([[np.inf, 0.0]], [[1.0]], [[1.0, 0.0]])
+    assert value == 0 and not np.signbit(value)
+
+
+def test_logits_have_the_precision_of_the_inputs():
+    X, W = np.ones((2, 3)), np.ones((3, 4))
+    assert _product(X.astype(np.float32), W).dtype == np.float32
+    assert _product(X, W.astype(np.float32)).dtype == np.float64
+
+
+def test_nothing_times_an_infinite_weight_is_no_number_and_no_warning():
+    assert np.isnan(cross_entropy([[np.inf, 0.0]], [[0.0]], [[1.0, 0.0]]))

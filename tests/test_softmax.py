@@ -159,3 +159,23 @@ def test_tangents_must_match():
     with pytest.raises(ValueError, match=r"\(0, 3\); expected one that broadcasts with logits"):
         softmax_jvp(np.ones((4, 3)), np.ones((0, 3)))
     assert softmax_jvp(np.ones((4, 1, 3)), np.ones((2, 3))).shape == (4, 2, 3)
+
+
+def test_what_is_wrong_is_named_by_its_argument():
+    with pytest.raises(TypeError, match=r"^tangent must hold real numbers"):
+        softmax_jvp(np.ones(3), ["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"^tangent must be finite"):
+        softmax_jvp(np.ones(3), [1, 2, np.nan])
+    for axis in (-3, 2):
+        with pytest.raises(ValueError, match=rf"^axis {axis} does not exist"):
+            log_softmax(np.ones((2, 3)), axis=axis)
+    with pytest.raises(ValueError, match="expected at least one class"):
+        softmax(np.ones((0, 3)), axis=0)
+
+
+def test_rows_with_and_without_infinities_keep_apart_along_any_axis():
+    rows = np.array([[np.inf, 0.0, 1.0], [1.0, 2.0, 0.0], [np.inf, np.inf, 0.0]])
+    for function in (softmax, log_softmax):
+        np.testing.assert_array_equal(function(rows.T, axis=0), function(rows).T)
+        for n in range(3):
+            np.testing.assert_array_equal(function(rows)[n], function(rows[n]))

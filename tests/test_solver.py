@@ -230,3 +230,74 @@ def test_bad_arguments_are_named(arguments, error, message):
     X, y = SETS["toy"]()
     with pytest.raises(error, match=message):
         fit(**{"X": X, "y": y, **arguments})
+
+
+def test_the_warning_points_at_the_caller():
+    with pytest.warns(ConvergenceWarning) as caught:
+        fit(*SETS["wine"](), max_evaluations=2)
+    assert caught[0].filename == __file__
+
+
+def test_the_warning_says_what_to_raise():
+    with pytest.warns(ConvergenceWarning) as caught:
+        gap = fit(*SETS["wine"](), max_evaluations=2, tol=0.25).gap
+    assert str(caught[0].message) == (
+        f"fit stopped after 2 evaluations with a gap of {gap:.3g} nats, above tol=0.25; "
+        "raise max_evaluations or tol, or scale the inputs"
+    )
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_what_is_left_out_has_the_documented_value(family):
+    X, y = SETS["toy"]()
+    plain = fit(X, y, family=family)
+    options = {"prior_precision": 1.0, "n_classes": 3, "tol": 1e-3, "accuracy": 1e-5}
+    again = fit(X, y, family=family, sample_weight=None, **options)
+    assert plain.elbo == again.elbo and plain.trace == again.trace
+    assert isinstance(plain.elbo, float) and isinstance(plain.trace, tuple)
+    assert fit(X, y).elbo == fit(X, y, family="mean-field").elbo
+
+
+def test_a_fit_without_an_end_ends_after_two_hundred_evaluations():
+    X = SETS["toy"]()[0][:6]
+    with pytest.warns(ConvergenceWarning, match="after 200 evaluations"):
+        fit(1e150 * X, [0, 1, 2, 0, 1, 2], accuracy=1.0)
+
+
+# What each needs now; another BLAS may need one more. A part of the search that is lost costs more.
+EVALUATIONS = {
+    "toy": (6, 8),
+    "iris": (7, 8),
+    "wine": (9, 10),
+    "breast cancer": (8, 9),
+    "separable": (13, 17),
+}
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_evaluations_stay_few(name):
+    X, y = SETS[name]()
+    used = [len(fit(X, y, family=family).trace) for family in ("mean-field", "aligned")]
+    assert used[0] <= EVALUATIONS[name][0] + 1 and used[1] <= EVALUATIONS[name][1] + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"X": np.ones(60)}, r"X has shape \(60,\); expected \(N, M\)"),
+        (
+            {"X": np.full((60, 3), 1e152)},
+            r"X holds 1e\+152, whose square is too large for float64; scale X down",
+        ),
+        ({"tol": [1.0]}, r"tol has shape \(1,\); expected \(\)"),
+        ({"accuracy": [1.0]}, r"accuracy has shape \(1,\); expected \(\)"),
+        ({"family": "full"}, 'family must be "mean-field" or "aligned", not \'full\''),
+        ({"sample_weight": np.ones(59)}, r"sample_weight has shape \(59,\); expected \(60,\)"),
+        ({"sample_weight": np.zeros(60)}, r"sample_weight is zero in every row; .*"),
+        ({"sample_weight": np.r_[1, -np.ones(59)]}, r"sample_weight\[1\] is -1.0; .*"),
+    ],
+)
+def test_messages_start_with_the_argument_and_end_with_what_was_expected(arguments, message):
+    X, y = SETS["toy"]()
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fit(**{"X": X, "y": y, **arguments})

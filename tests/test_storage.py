@@ -224,5 +224,7 @@ def test_arviz_gets_the_draws(posterior):
 
 def test_without_arviz_the_extra_is_named(posterior, monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz_base", None)
-    with pytest.raises(ImportError, match=r'pip install "vilogit\[arviz\]"'):
+    with pytest.raises(
+        ImportError, match=r'^to_arviz needs ArviZ: pip install "vilogit\[arviz\]"$'
+    ):
         posterior.to_arviz(5, np.random.default_rng(3))

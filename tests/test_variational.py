@@ -1,4 +1,5 @@
 import dataclasses
+import warnings
 
 import numpy as np
 import oracles
@@ -331,7 +332,7 @@ def test_samples_come_from_q(posterior, rng):
 def test_posterior_is_immutable_and_names_bad_input(posterior, rng):
     with pytest.raises(dataclasses.FrozenInstanceError):
         posterior.elbo = 0.0
-    with pytest.raises(ValueError, match=r"X has shape \(4, 3\); expected \(N, 2\)"):
+    with pytest.raises(ValueError, match=r"^X has shape \(4, 3\); expected \(N, 2\)$"):
         posterior.predict_proba(np.ones((4, 3)))
     with pytest.raises(ValueError, match="X must be finite"):
         posterior.uncertainty([[np.nan, 0]])
@@ -339,6 +340,135 @@ def test_posterior_is_immutable_and_names_bad_input(posterior, rng):
         posterior.sample(-1, rng)
     with pytest.raises(TypeError, match="rng must be"):
         posterior.sample(1, 0)
+
+
+def test_draws_are_scaled_noise_of_the_generator(posterior):
+    noise = np.random.default_rng(3).standard_normal((4, 2, 3))
+    draws = posterior.sample(4, np.random.default_rng(3))
+    np.testing.assert_allclose(draws, posterior.mean + posterior.scale * noise)
+
+
+def test_the_uncertainty_of_a_row_does_not_hang_on_the_others(posterior, rng):
+    X = rng.standard_normal((6, 2)) * np.array([[1.0], [1e3], [1.0], [3.0], [1e6], [0.0]])
+    together = posterior.uncertainty(X)
+    for n in range(6):
+        for a, b in zip(together, posterior.uncertainty(X[n : n + 1]), strict=True):
+            np.testing.assert_allclose(a[n], b[0], rtol=1e-9, atol=1e-12)
+
+
+def test_parts_of_the_entropy_are_never_negative():
+    rng = np.random.default_rng(9)
+    for rho in (-700.0, -30.0, -3.0, 3.0):
+        q = MeanField(30 * rng.standard_normal((2, 3)), np.full((2, 3), rho))
+        for part in Posterior(q, 0.0).uncertainty(10 * rng.standard_normal((20, 2))):
+            assert (part >= 0).all()
+
+
+def test_what_is_left_out_has_the_documented_value():
+    rng, q, X, Y = problem(3)
+    assert elbo(q, X, Y) == elbo(q, X, Y, 1.0, accuracy=1e-8)
+    eps = rng.standard_normal((2, 3))
+    assert elbo_and_gradient(q, eps, X, Y)[0] == elbo_and_gradient(q, eps, X, Y, 1.0)[0]
+
+
+def test_the_default_update_is_five_thousand_small_steps(toy):
+    X, y = toy.X[:5], np.array([0, 1, 2, 0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior = fit_sgd(X, y, rng=np.random.default_rng(0))
+    assert len(posterior.trace) == 5001
+    assert posterior.elbo == elbo(posterior.q, X, one_hot(y, 3), 1.0)
+    first = fit_sgd(X, y, rng=np.random.default_rng(0), steps=2, learning_rate=0.003)
+    # The first two steps of five thousand and of two have the full rate.
+    np.testing.assert_array_equal(posterior.trace[:2], first.trace[:2])
+
+
+def test_the_callback_of_the_update_sees_what_the_trace_keeps(toy):
+    states = []
+    posterior = fit_sgd(toy.X, toy.y, rng=np.random.default_rng(0), steps=3, callback=states.append)
+    assert [s.step for s in states] == [0, 1, 2, 3]
+    assert [s.elbo for s in states] == [r.elbo for r in posterior.trace]
+    assert all(np.isnan(s.gap) for s in states) and np.isnan(posterior.gap)
+    assert states[-1].q is posterior.q and states[0].q is not posterior.q
+    assert isinstance(posterior.trace, tuple)
+
+
+def too_fast(toy, **options):
+    with pytest.warns(ConvergenceWarning) as caught:
+        posterior = fit_sgd(30 * toy.X[:3], [0, 1, 2], rng=np.random.default_rng(0), steps=9,
+                            learning_rate=5.0, **options)  # fmt: skip
+    return posterior, caught[0]
+
+
+def test_the_warning_of_the_update_points_at_its_caller(toy):
+    assert too_fast(toy)[1].filename == __file__
+
+
+def test_the_warning_of_the_update_says_what_to_try(toy):
+    states = []
+    posterior, warning = too_fast(toy, callback=states.append, prior_precision=2.0)
+    X, Y = 30 * toy.X[:3], np.eye(3)
+    assert posterior.elbo == elbo(posterior.q, X, Y, 2.0)
+    assert str(warning.message) == (
+        f"fit_sgd ended at an ELBO of {posterior.elbo:.6g}, not above its start at "
+        f"{elbo(states[0].q, X, Y, 2.0):.6g}; try a learning_rate below 5 or inputs of unit scale"
+    )
+
+
+def test_float32_inputs_estimate_what_float64_inputs_do():
+    rng, q, X, Y = problem(4)
+    eps = rng.standard_normal((2, 3))
+    value, gradient = elbo_and_gradient(q, eps, X, Y)
+    single, slopes = elbo_and_gradient(q, eps, X.astype(np.float32), Y)
+    # Six rows, each with logits good to 1e-6.
+    assert single == pytest.approx(value, abs=1e-4) and isinstance(single, float)
+    for a, b in zip(slopes, gradient, strict=True):
+        assert a.dtype == np.float64
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_sums_of_an_estimate_are_float64_and_its_logits_are_as_the_inputs(monkeypatch):
+    """In float32 a sum stops growing at 2**24; the labels are as wrong as can be."""
+    X = np.full((40, 1), 1e6, np.float32)
+    X[0] = 3e-2
+    Y = np.tile(np.float32([0, 1]), (40, 1))
+    q, eps = MeanField(np.array([[1.0, 0.0]]), np.full((1, 2), -60.0)), np.zeros((1, 2))
+    exact, slopes = elbo_and_gradient(q, eps, X.astype(float), Y.astype(float))
+    types, original = set(), vilogit.variational.log_softmax
+    monkeypatch.setattr(
+        vilogit.variational, "log_softmax", lambda x: types.add(x.dtype) or original(x)
+    )
+    value, gradient = elbo_and_gradient(q, eps, X, Y)
+    assert types == {np.dtype(np.float32)}
+    # The first row adds 0.7 to 39 million; its own digits are those of float32.
+    assert value == pytest.approx(exact, abs=1e-5)
+    np.testing.assert_allclose(gradient.mean, slopes.mean, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda q, e, X, Y: elbo(q, X[0], Y), r"X has shape \(2,\); expected \(N, 2\)"),
+        (lambda q, e, X, Y: elbo(q, X, Y[:2]), r"Y has shape \(2, 3\); expected \(6, 3\)"),
+        (lambda q, e, X, Y: elbo(q, X, Y, 0.0), "prior_precision must be positive, .*"),
+        (lambda q, e, X, Y: elbo(q, X, Y, accuracy=0), "accuracy must be positive, .*"),
+        (lambda q, e, X, Y: elbo_and_gradient(q, e, X[0], Y), r"X has shape .* \(N, 2\)"),
+        (lambda q, e, X, Y: elbo_and_gradient(q, e, X[:, :1], Y), r"X has shape .* \(N, 2\)"),
+        (lambda q, e, X, Y: elbo_and_gradient(q, e, X, Y[:2]), r"Y has shape .* \(6, 3\)"),
+        (lambda q, e, X, Y: elbo_and_gradient(q, e, X, Y[:, :2]), r"Y has shape .* \(6, 3\)"),
+        (lambda q, e, X, Y: elbo_and_gradient(q, e, X, Y, [1]), r"prior_precision has .*\(2,\)"),
+        (lambda q, e, X, Y: elbo_and_gradient(q, e[0], X, Y), r"eps has shape .*\.\.\., 2, 3\)"),
+        (lambda q, e, X, Y: kl_to_prior(MeanField(e[0], e[0]), 1), r"q\.mean has .* \(M, D\)"),
+        (lambda q, e, X, Y: kl_to_prior(MeanField(e, e[0]), 1), r"q\.rho has .* \(2, 3\)"),
+        (lambda q, e, X, Y: kl_to_prior(MeanField(e, e * np.inf), 1), r"q\.rho must be finite.*"),
+        (lambda q, e, X, Y: kl_to_prior(MeanField(e * np.nan, e), 1), r"q\.mean must be finite.*"),
+        (lambda q, e, X, Y: kl_to_prior(q, [1, 2, 3]), r"prior_precision has .* \(2,\)"),
+    ],
+)
+def test_messages_start_with_the_argument_and_end_with_what_was_expected(call, message):
+    rng, q, X, Y = problem(0)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        call(q, rng.standard_normal((2, 3)), X, Y)
 
 
 def test_public_names_are_there():
