@@ -339,3 +339,13 @@ def test_classes_far_apart_keep_their_order_without_a_warning(accuracy):
     np.testing.assert_allclose(probs, [[0, 1, 0], [0, 0.5, 0.5]], atol=2 * accuracy)
     np.testing.assert_allclose(spread[0], 0, atol=2 * accuracy)
     np.testing.assert_allclose(spread[1, 1:], pair.spread[0], atol=2 * accuracy)
+
+
+def test_the_widest_rows_neither_overflow_nor_mind_those_of_half_the_variance():
+    """Classes that are alike: a third each, and the mean of the largest of three normals."""
+    var = np.array([[4096.0], [2100.0]]) * np.ones((2, 3))
+    lse, probs, _ = expected_softmax(np.zeros((2, 3)), var)
+    np.testing.assert_allclose(probs, 1 / 3, atol=1e-6)
+    largest = np.sqrt(var[:, 0]) * 3 / (2 * np.sqrt(np.pi))
+    # Log-sum-exp is above the largest by ln 3 at most.
+    assert (lse > largest).all() and (lse < largest + np.log(3)).all()
