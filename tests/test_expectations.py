@@ -339,3 +339,15 @@ def test_classes_far_apart_keep_their_order_without_a_warning(accuracy):
     np.testing.assert_allclose(probs, [[0, 1, 0], [0, 0.5, 0.5]], atol=2 * accuracy)
     np.testing.assert_allclose(spread[0], 0, atol=2 * accuracy)
     np.testing.assert_allclose(spread[1, 1:], pair.spread[0], atol=2 * accuracy)
+
+
+def test_the_widest_rows_neither_overflow_nor_drown_their_neighbours():
+    """Alike, or with one class far above: a third each, or all for one."""
+    mean = np.array([[0.0, 0, 0], [0, -1e5, -1e5]])
+    var = np.array([[4096.0, 4096, 4096], [0, 4096, 4096]])
+    lse, probs, _ = expected_softmax(mean, var)
+    np.testing.assert_allclose(probs, [[1 / 3, 1 / 3, 1 / 3], [1, 0, 0]], atol=1e-6)
+    # Log-sum-exp is above the largest of three normals, on average, by ln 3 at most.
+    largest = 64 * 3 / (2 * np.sqrt(np.pi))
+    assert largest < lse[0] < largest + np.log(3)
+    assert lse[1] == pytest.approx(0, abs=1e-6)
