@@ -301,3 +301,14 @@ def test_messages_start_with_the_argument_and_end_with_what_was_expected(argumen
     X, y = SETS["toy"]()
     with pytest.raises(ValueError, match=f"^{message}$"):
         fit(**{"X": X, "y": y, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype", "precision"),
+    [(1, float, 1e-307), (2.5e147, float, 1e-7), (1e12, "f4", 1e-9), (1, float, [1, 1, 1e-303])],
+)
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_inputs_too_large_for_their_prior_are_named(size, dtype, precision, family):
+    X, y = SETS["toy"]()
+    with pytest.raises(ValueError, match=r"^X / sqrt\(prior_precision\) reaches .* float\d\d"):
+        fit((size * X).astype(dtype), y, prior_precision=precision, family=family)
