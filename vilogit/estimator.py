@@ -45,7 +45,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         1e-4 times that (classes far apart) or at 1e6 times (inputs that tell nothing) where
         `elbo_` still rises there. The intercepts keep their own. With three classes or more the
         aligned axes turn with the precision, which the slope leaves out: `elbo_` then ends a
-        tenth of a nat or so below the largest.
+        tenth or two of a nat below the largest.
     intercept_precision : float
         Precision of the intercepts' prior. The default, 0.01, is weak: a standard deviation of 10
         for the logarithm of a class's odds.
