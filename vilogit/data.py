@@ -160,9 +160,23 @@ def check_inputs(X: ArrayLike) -> np.ndarray:
     if 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}; expected at least one row and one column")
     top = max(X.max(), -X.min())
-    if top > np.sqrt(np.finfo(X.dtype).max) / 1e3:
+    if top > _largest(X.dtype):
         raise ValueError(f"X holds {top:g}, whose square is too large for {X.dtype}; scale X down")
     return X
+
+
+def check_in_units_of_prior(X: np.ndarray, precision: np.ndarray) -> None:
+    """Refuse inputs whose squares overflow in units of the prior's standard deviation.
+
+    Of checked arrays, (N, M) and (M, 1).
+    """
+    tops = np.maximum(X.max(axis=0), -X.min(axis=0))  # no copy of X, as its absolute would be
+    top = (tops / np.sqrt(precision[:, 0])).max()
+    if top > _largest(X.dtype):
+        raise ValueError(
+            f"X / sqrt(prior_precision) reaches {top:g}, whose square is too large for {X.dtype}; "
+            "raise prior_precision or scale X down"
+        )
 
 
 def check_labels(y: ArrayLike, n: int, n_classes: int | None) -> np.ndarray:
@@ -238,6 +252,11 @@ def check_rng(rng: np.random.Generator) -> None:
             f"rng must be a numpy.random.Generator, not {type(rng).__name__}; "
             "make one with np.random.default_rng(seed)"
         )
+
+
+def _largest(dtype: np.dtype) -> float:
+    """Largest number whose square, summed over rows, is far from overflow."""
+    return np.sqrt(np.finfo(dtype).max) / 1e3
 
 
 def _real(value: ArrayLike, name: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from .axes import AlignedPosterior, aligned_kl, curvature_axes, principal_axes, shift_factor
 from .data import (
+    check_in_units_of_prior,
     check_inputs,
     check_labels,
     check_positive,
@@ -137,12 +138,7 @@ def fit(
     X = check_inputs(X)
     Y = check_labels(y, len(X), n_classes).astype(X.dtype, copy=False)
     prior = check_prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
-    top = (np.abs(X).max(axis=0) / np.sqrt(prior[:, 0])).max()
-    if top > np.sqrt(np.finfo(X.dtype).max) / 1e3:
-        raise ValueError(
-            f"X / sqrt(prior_precision) reaches {top:g}, whose square is too large for {X.dtype}; "
-            "raise prior_precision or scale X down"
-        )
+    check_in_units_of_prior(X, prior)
     weight = None
     if sample_weight is not None:
         weight = check_weights(sample_weight, len(X))
