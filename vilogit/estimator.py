@@ -40,7 +40,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
     prior_precision : float, array_like or str
         Precision of the coefficients' zero-mean Gaussian prior, one number or one for each of the
         M features. ``"evidence"`` chooses the one
-        number that maximises `elbo_`, with no cross-validation, in some eight fits: it follows
+        number that maximises `elbo_`, with no cross-validation, in some ten fits: it follows
         the slope, :eq:`eq-evidence-slope`, from the mean variance of the inputs, and stops at
         1e-4 times that (classes far apart) or at 1e6 times (inputs that tell nothing) where
         `elbo_` still rises there. The intercepts keep their own. With three classes or more the
@@ -156,7 +156,8 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         # Few rows are weighed in any case: the digits then do not hang on the rows' order.
         weighted = len(X) <= _FEW or (weight != 1).any()
 
-        def posterior_at(precision: ArrayLike, tol: float) -> Posterior:
+        @lru_cache  # the search comes back to its ends, and the fit to where it stopped
+        def posterior_at(precision: tuple[float, ...], tol: float) -> Posterior:
             precision = np.ones(self.n_features_in_) * precision
             if self.fit_intercept:
                 intercept = check_positive(self.intercept_precision, "intercept_precision", ())
@@ -183,7 +184,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
                 unit = np.average((X - center) ** 2, axis=0, weights=weight).mean()
 
                 def slope_at(precision: float) -> float:
-                    posterior = posterior_at(precision, min(self.tol, _SEARCH_TOL))
+                    posterior = posterior_at((precision,), min(self.tol, _SEARCH_TOL))
                     square = posterior.mean**2 + posterior.scale**2
                     return float(np.sum(1 - precision * square[: self.n_features_in_]) / 2)
 
@@ -193,7 +194,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
                     f'prior_precision must be numbers or "evidence", not {precision!r}'
                 )
             self.prior_precision_ = precision
-            self.posterior_ = posterior_at(precision, self.tol)
+            self.posterior_ = posterior_at(tuple(np.atleast_1d(precision)), self.tol)
 
         mean, scale = self.posterior_.mean, self.posterior_.scale
         if len(self.classes_) == 2:
@@ -299,7 +300,6 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 def _by_evidence(slope_at: Callable[[float], float], unit: float) -> float:
     """Find where the ELBO's slope in the log precision vanishes: by decades, then between two."""
 
-    @lru_cache
     def slope(decades: float) -> float:
         return slope_at(float(unit * 10.0**decades))
 
