@@ -1,15 +1,13 @@
 """The list of licences that goes with the site is of all that is there."""
 
 import fnmatch
-import sys
 from pathlib import Path
 
+import licences
 import pytest
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "_build" / "html" / "_static"
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-import licences  # noqa: E402
 
 
 def owner(name):

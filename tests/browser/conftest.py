@@ -76,7 +76,7 @@ def shared(browser, address):
     """The page of the site that is open now, by width; tests of one page follow each other."""
     pages = {}
 
-    def shared(name, width, scheme):
+    def shared(name, width=1280, scheme="light"):
         if any(page.name != name for page in pages.values()):
             shared.close()
         if width not in pages:
@@ -109,11 +109,7 @@ def turn(page, scheme):
 @pytest.fixture
 def look(shared):
     """Look at a page that others look at, too: nothing on it may be changed."""
-
-    def look(name, width=1280, scheme="light"):
-        return shared(name, width, scheme)
-
-    return look
+    return shared
 
 
 @pytest.fixture

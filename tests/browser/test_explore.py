@@ -37,7 +37,7 @@ def fit(page, points):
     return found, *np.split(np.array(found["theta"]).reshape(6, 3), 2)
 
 
-def compare(page, points):
+def assert_same_numbers(page, points):
     found, mean, log_scale = fit(page, points)
     right = reference(points)
     assert found["gap"] <= 1e-13, f"stopped at a gap of {found['gap']:.1e}"
@@ -79,12 +79,12 @@ def page(visit):
 
 @pytest.mark.parametrize("points", SETS.values(), ids=SETS)
 def test_its_numbers_are_those_of_vilogit(look, points):
-    compare(look(PAGE), points)
+    assert_same_numbers(look(PAGE), points)
 
 
 def test_its_numbers_are_those_of_vilogit_on_the_toy_problem(look):
     data = vilogit.simulate(np.random.default_rng(1))
-    compare(look(PAGE), np.column_stack([data.X[:, :2], data.y]))
+    assert_same_numbers(look(PAGE), np.column_stack([data.X[:, :2], data.y]))
 
 
 def test_a_drag_with_the_mouse_moves_the_point_the_fit_and_the_picture(page):
@@ -103,7 +103,7 @@ def test_a_drag_with_the_mouse_moves_the_point_the_fit_and_the_picture(page):
     assert [after["points"][k] for k in rest] == [before["points"][k] for k in rest]
     assert_all_changed(before, after)
     assert abs(after["elbo"] - reference(after["points"]).elbo) < 1e-6
-    compare(page, after["points"])
+    assert_same_numbers(page, after["points"])
 
 
 def test_a_finger_drags_a_point_and_taps_add_one(browser, address):

@@ -46,6 +46,13 @@ def test_a_page_is_whole(look, name, width, scheme):
     assert across <= 0, f"{name}: {across} px too wide"
 
 
+def test_printed_columns_keep_their_lines_on_a_phone(look):
+    printed = look("book/05_exact_expectations.html", 390).locator(".cell_output .columns pre")
+    assert printed.count(), "no output is marked as columns"
+    styles = printed.evaluate_all("all => all.map(one => getComputedStyle(one).whiteSpace)")
+    assert set(styles) == {"pre"}, styles
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_picture_is_loaded_and_has_a_text(look, name):
     pictures = look(name).evaluate(
