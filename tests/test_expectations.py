@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.special
@@ -29,10 +31,8 @@ def test_averages_agree_with_a_tensor_rule(n_classes, scale, rng):
     var = (scale * rng.uniform(0.2, 1, (6, n_classes))) ** 2
     ours = expected_softmax(mean, var)
     # The nodes of the oracle are a logit apart at most: its own error is far below 1e-6.
-    oracle = [
-        tensor_expectations(m, v, 401 if n_classes == 2 else 81)
-        for m, v in zip(mean, var, strict=True)
-    ]
+    count = 401 if n_classes == 2 else 31 + round(10 * scale)
+    oracle = [tensor_expectations(m, v, count) for m, v in zip(mean, var, strict=True)]
     for value, expected in zip(ours, zip(*oracle, strict=True), strict=True):
         np.testing.assert_allclose(value, expected, atol=1e-6)
 
@@ -301,13 +301,13 @@ def test_temporary_arrays_of_the_expansion_stay_small(n_classes, asked):
 
 @pytest.mark.parametrize("n_classes", [3, 40])
 def test_temporary_arrays_of_the_race_stay_small(n_classes, monkeypatch):
-    seen, race = [], expectations._race
+    seen, everywhere = [], expectations._everywhere
 
-    def noted(mean, var, nodes, weights, steps, scratch):
-        seen.append((len(mean) * n_classes * len(nodes) * len(steps), scratch))
-        return race(mean, var, nodes, weights, steps, scratch)
+    def noted(start, scale, steps, nodes, weights, scratch):
+        seen.append((scale.size * len(nodes) * len(steps), scratch))
+        return everywhere(start, scale, steps, nodes, weights, scratch)
 
-    monkeypatch.setattr(expectations, "_race", noted)
+    monkeypatch.setattr(expectations, "_everywhere", noted)
     averages(np.zeros((300, n_classes)), np.ones((300, n_classes)), 1e-2)
     sizes = [size for size, _ in seen]
     assert 50_000 < max(sizes) <= 100_000
@@ -319,6 +319,44 @@ def test_temporary_arrays_of_the_race_stay_small(n_classes, monkeypatch):
     seen.clear()
     averages(np.zeros((3, 3000)), np.ones((3, 3000)), 1e-2)
     assert len(seen) == 3  # a row that is too much by itself comes alone
+
+
+@pytest.mark.parametrize("width", [6.0, 20.0, 1000.0])
+def test_wide_rows_need_no_more_memory_than_others(width, rng):
+    mean, var = width * rng.standard_normal((100, 3)), np.full((100, 3), width**2)
+    expected_softmax(mean[:1], var[:1])  # what is kept from call to call
+    tracemalloc.start()
+    expected_softmax(mean, var)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 1e5 < peak < 1e7
+
+
+def test_a_class_without_a_chance_changes_nothing_however_wide_the_others(rng):
+    """Three classes by the race, two by the integral over a difference."""
+    scale = 10.0 ** rng.uniform(-2, np.log10(60), (300, 2))
+    scale[::7, 0] = 0
+    mean = scale.max(axis=1, keepdims=True) * rng.standard_normal((300, 2))
+    third = np.full((300, 1), -1e4), np.resize([4.0, 4096.0], (300, 1))
+    for accuracy in (1e-2, 1e-6, 1e-9):
+        two = expected_softmax(mean, scale**2, accuracy=1e-9)
+        three = expected_softmax(
+            np.hstack([mean, third[0]]), np.hstack([scale**2, third[1]]), accuracy=accuracy
+        )
+        probs, spread = np.hstack([two.probs, 0 * third[0]]), np.hstack([two.spread, 0 * third[0]])
+        for value, exact in zip(three, (two.log_sum_exp, probs, spread), strict=True):
+            np.testing.assert_allclose(value, exact, rtol=1e-12, atol=2 * accuracy)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_however_coarse_averages_are_double_and_right_to_a_tenth(n_classes, scale, rng):
+    mean, var = rng.standard_normal((5, n_classes)), np.full((5, n_classes), scale**2)
+    for accuracy in (0.1, 1.0, 1e9):
+        rough = expected_softmax(mean, var, accuracy=accuracy)
+        for value, exact in zip(rough, expected_softmax(mean, var), strict=True):
+            assert value.dtype == np.float64
+            np.testing.assert_allclose(value, exact, rtol=1e-12, atol=0.2)
 
 
 def test_input_is_left_alone(rng):

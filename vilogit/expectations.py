@@ -21,6 +21,9 @@ from numpy.typing import ArrayLike
 from .data import check_array, check_positive
 
 WIDEST = 64.0  # a row with a wider logit is measured in larger units
+_WIDE = 8.0  # from here on a score sees few nodes of a logit
+_LARGEST = 40.0  # exp of minus this is nothing
+_SIGHT = np.log(_LARGEST) + 30  # between that and where exp(-t) is one to the last digit but three
 _SMALL = -2.0  # level of the rows that the expansion serves
 _SLAB, _BLOCK = 100_000, 10_000  # numbers in a temporary array, of few and of many such
 
@@ -55,9 +58,9 @@ def expected_softmax(
     logit_mean, logit_var : array_like, shape (N, D)
         Means and variances (not negative) of the logits, D at least 2.
     accuracy : float
-        Largest error to expect of any average of a row, positive; below 1e-9 it is 1e-9.
-        The worst rows reach twice that, most stay far below. At 1e-3 and above the arithmetic is
-        in single precision.
+        Largest error to expect of any average of a row, positive; taken to lie between 1e-9 and
+        0.1. The worst rows reach twice that, most stay far below. At 1e-3 and above the arithmetic
+        is in single precision.
 
     Returns
     -------
@@ -86,7 +89,8 @@ def expected_softmax(
         raise ValueError(f"logit_mean has shape {mean.shape}; expected two classes or more")
     if (var < 0).any():
         raise ValueError(f"logit_var must not be negative, but holds {var.min()}")
-    return averages(mean, var, accuracy)
+    found = averages(mean, var, accuracy)
+    return Averages(*(part.astype(np.float64, copy=False) for part in found))
 
 
 def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = True) -> Averages:
@@ -96,6 +100,7 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = 
     then hang on its place among the others.
     """
     top_var = var.T.copy().max(axis=0, initial=0.0)  # a few classes are slow as the inner loop
+    accuracy = min(max(accuracy, 1e-9), 0.1)
     small = min((6 * accuracy) ** (1 / 3), 0.5)
     # Rows of like width share their nodes: which rule a row gets must not hang on its neighbours.
     stride = 2 if mean.shape[1] == 2 else 1
@@ -128,11 +133,23 @@ def _rule(
         return Averages(unit[:, 0] * lse, probs, spread / unit)
     if D == 2:
         return _difference(mean, var, width, accuracy)
-    grid = _grid(width, accuracy, D, single)
-    per_row = D * len(grid[0]) * len(grid[2])
+    nodes, weights, steps, digits = _grid(width, accuracy, D, single)
+    if width >= _WIDE:
+        # Logits of any width have at most so many nodes in sight of one u.
+        per_row = D * len(steps) * int(_SIGHT * 0.275 * digits / np.pi)
+        size = _SLAB // per_row
+        return _in_blocks(
+            lambda m, v: _race(m, v, _nearby, nodes[-1], steps, digits), mean, var, size
+        )
+    per_row = D * len(nodes) * len(steps)
     size = min(len(mean), max(1, _SLAB // per_row))
-    scratch = np.empty((2, size * per_row), grid[0].dtype)  # memory is slow when it is new
-    return _in_blocks(lambda m, v: _race(m, v, *grid, scratch), mean, var, size)
+    scratch = np.empty((2, size * per_row), nodes.dtype)  # memory is slow when it is new
+    return _in_blocks(
+        lambda m, v: _race(m, v, _everywhere, nodes[-1], steps, nodes, weights, scratch),
+        mean,
+        var,
+        size,
+    )
 
 
 def _in_blocks(rule: Callable, mean: np.ndarray, var: np.ndarray, size: int) -> Averages:
@@ -182,7 +199,7 @@ def _expansion(mean: np.ndarray, var: np.ndarray) -> Averages:
 
 def _difference(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
     """Two classes: average softplus and sigmoid over the difference of the logits."""
-    nodes, weights, _ = _grid(2**0.5 * width, accuracy / 10, 2)  # digits are cheap here
+    nodes, weights, *_ = _grid(2**0.5 * width, accuracy / 10, 2)  # digits are cheap here
     center, scale = mean[:, 1] - mean[:, 0], np.sqrt(var.sum(axis=1))
     x = center + nodes[:, None] * scale
     size = np.abs(x)
@@ -195,35 +212,15 @@ def _difference(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float
 
 
 def _race(
-    mean: np.ndarray,
-    var: np.ndarray,
-    nodes: np.ndarray,
-    weights: np.ndarray,
-    steps: np.ndarray,
-    scratch: np.ndarray,
+    mean: np.ndarray, var: np.ndarray, laws: Callable, reach: float, steps: np.ndarray, *how: object
 ) -> Averages:
     """More classes: integrate over the score u that no logit with Gumbel noise exceeds."""
-    # Axes: Gaussian node, u, class, row. The rows come last, where NumPy is fastest.
+    # Axes: u, class, row. The rows come last, where NumPy is fastest.
     du = steps[1] - steps[0]
-    mean, scale = mean.T.copy(), np.sqrt(var.T).astype(nodes.dtype, order="C")
-    low = (mean + scale * nodes[0]).max(axis=0)
-    start = (mean - low).astype(nodes.dtype)
-    noise = np.exp(nodes[:, None, None] * scale)
-    shape = (len(nodes), len(steps), *scale.shape)
-    minus_t, density = (part[: prod(shape)].reshape(shape) for part in scratch)
-    with np.errstate(over="ignore"):
-        np.multiply(-np.exp(start - steps[:, None, None]), noise[:, None], out=minus_t)
-    np.clip(minus_t, -40, 0, out=minus_t)  # numbers below the normal range are slow
-
-    def average(values: np.ndarray) -> np.ndarray:
-        return (weights @ values.reshape(len(nodes), -1)).reshape(values.shape[1:])
-
-    np.exp(minus_t, out=density)  # exp(-t), where t = exp(logit - u)
-    cdf = average(density)
-    density *= minus_t
-    slope = average(density)  # minus the derivative of the cdf in u
-    density *= minus_t
-    bend = average(density)  # minus its second derivative, less the slope
+    mean, scale = mean.T.copy(), np.sqrt(var.T).astype(steps.dtype, order="C")
+    low = (mean - scale * reach).max(axis=0)
+    start = (mean - low).astype(steps.dtype)
+    cdf, slope, bend, growth = laws(start, scale, steps, *how)
 
     all_below = np.exp(np.maximum(np.log(cdf).sum(axis=1), -80))
     share = all_below[:, None] / cdf
@@ -231,7 +228,7 @@ def _race(
     spread = probs - np.einsum("udn,udn->dn", share, bend) * du
     # Beyond the last u the integrands are exp(-u) times the average of exp(logit), and so is the
     # tail of one Gumbel variable centred at the log of their sum.
-    tail = start + np.log(average(noise))
+    tail = start + np.log(growth)
     top = tail.max(axis=0)
     tail = np.exp(tail - top)
     total = tail.sum(axis=0)
@@ -243,22 +240,99 @@ def _race(
     return Averages(low + center + du * gap, whole.T, (spread + missing).T)
 
 
+def _everywhere(
+    start: np.ndarray,
+    scale: np.ndarray,
+    steps: np.ndarray,
+    nodes: np.ndarray,
+    weights: np.ndarray,
+    scratch: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    """Average over a logit what the race needs, at all nodes.
+
+    With t = exp(logit - u) these are exp(-t), the cdf of its score; -t exp(-t), minus the slope
+    of that in u; t t exp(-t), minus the bend less the slope; and exp(logit - start).
+    """
+    # Axes: Gaussian node, u, class, row.
+    noise = np.exp(nodes[:, None, None] * scale)
+    shape = (len(nodes), len(steps), *scale.shape)
+    minus_t, density = (part[: prod(shape)].reshape(shape) for part in scratch)
+    with np.errstate(over="ignore"):
+        np.multiply(-np.exp(start - steps[:, None, None]), noise[:, None], out=minus_t)
+    np.clip(minus_t, -_LARGEST, 0, out=minus_t)  # numbers below the normal range are slow
+
+    def average(values: np.ndarray) -> np.ndarray:
+        return (weights @ values.reshape(len(nodes), -1)).reshape(values.shape[1:])
+
+    np.exp(minus_t, out=density)
+    cdf = average(density)
+    density *= minus_t
+    slope = average(density)
+    density *= minus_t
+    return cdf, slope, average(density), average(noise)
+
+
+def _nearby(
+    start: np.ndarray, scale: np.ndarray, steps: np.ndarray, digits: float
+) -> tuple[np.ndarray, ...]:
+    """Average as `_everywhere`, over logits so wide that few nodes are in sight of one u.
+
+    Far above u, exp(-t) is zero; far below, it is one, and the weights are summed beforehand.
+    Each logit has nodes as far apart as its own width allows; narrow ones are rare here.
+    """
+    step, reach = _spacing(np.maximum(scale, 1), digits)
+    half = np.ceil(reach / step).astype(int)
+    node = np.arange(2 * half.max() + 1)[:, None, None]
+    z = np.minimum(node - half, half) * step
+    weights = np.exp(-(z**2) / 2) * (node <= 2 * half)
+    weights /= weights.sum(axis=0)
+    below = np.cumsum(weights, axis=0) - weights
+
+    pace = np.maximum(scale * step, 1e-30)  # from logit to logit
+    count = np.minimum(np.ceil(_SIGHT / pace), 2 * half + 1).astype(int).max()
+    u = steps[:, None, None]
+    first = np.ceil((u - _SIGHT + np.log(_LARGEST) - start) / pace) + half
+    first = np.clip(first, 0, np.maximum(2 * half + 1 - count, 0)).astype(int)
+    at = np.arange(scale.size).reshape(scale.shape) + scale.size * first
+    ahead = np.arange(count)[:, None, None, None]
+
+    # Axes: node in sight, u, class, row.
+    average = weights.take(at + scale.size * ahead)
+    nearest = np.exp(start + (first - half) * step * scale - u)
+    minus_t = -nearest * np.exp(pace * ahead[:, 0])[:, None]
+    np.clip(minus_t, -_LARGEST, 0, out=minus_t)
+    average *= np.exp(minus_t)
+    cdf = below.take(at) + average.sum(axis=0)
+    average *= minus_t
+    slope = average.sum(axis=0)
+    average *= minus_t
+    return cdf, slope, average.sum(axis=0), np.sum(weights * np.exp(z * scale), axis=0)
+
+
+def _spacing(width: ArrayLike, digits: float) -> tuple[ArrayLike, float]:
+    """Distance of the trapezium rule's nodes, in standard deviations, and how far they reach.
+
+    The rule's error is the spectrum beyond 2 pi / step, and that falls exponentially.
+    """
+    step = 2 * np.pi / (1.05 * np.sqrt(digits) + 0.275 * width * digits)
+    return step, np.sqrt(2 * digits) + 0.3
+
+
 @lru_cache(maxsize=256)
 def _grid(
     width: float, accuracy: float, n_classes: int, single: bool = True
-) -> tuple[np.ndarray, ...]:
-    """Gaussian nodes and weights, and the steps of u above the lowest logit of the race.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Gaussian nodes and weights, steps of u above the lowest logit of the race, and digits.
 
     Gauss-Hermite nodes serve narrow logits; they fail for wide ones, where the trapezium rule
-    does not: its error is the spectrum beyond 2 pi / step, and that falls exponentially.
+    does not.
     """
-    digits = np.log(max(width, 1.0) / max(accuracy, 1e-9))
-    reach = np.sqrt(2 * digits) + 0.3
+    digits = np.log(max(width, 1.0) / accuracy)
+    step, reach = _spacing(width, digits)
     if width * digits < 12:
         count = int(np.ceil(digits * (0.25 + 0.45 * width)))
         nodes, weights = np.polynomial.hermite_e.hermegauss(count)
     else:
-        step = 2 * np.pi / (1.05 * np.sqrt(digits) + 0.263 * width * digits)
         half = int(np.ceil(reach / step))
         nodes = step * np.arange(-half, half + 1)
         weights = np.exp(-(nodes**2) / 2)
@@ -269,5 +343,5 @@ def _grid(
     top = width * min(nodes[-1], reach)
     above = top + min(width**2, top) + np.log(n_classes) + 0.5 * digits
     steps = np.arange(-np.log(digits), above + du, du)
-    dtype = np.float32 if single and accuracy >= 1e-3 and width < 8 else np.float64
-    return nodes.astype(dtype), weights.astype(dtype), steps.astype(dtype)
+    dtype = np.float32 if single and accuracy >= 1e-3 and width < _WIDE else np.float64
+    return nodes.astype(dtype), weights.astype(dtype), steps.astype(dtype), digits
