@@ -8,6 +8,19 @@ import nbformat
 from nbclient import NotebookClient
 
 KEPT = ("text/plain", "application/papermill.record/text/plain")
+IGNORED = "nbval-ignore-output"
+
+
+def joined(outputs: list) -> list:
+    """Join what a cell prints in one go: where the kernel cuts it hangs on the clock."""
+    whole = []
+    for output in outputs:
+        last = whole[-1] if whole else {}
+        if output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            whole.append(output)
+    return whole
 
 
 def refresh(path: Path) -> None:
@@ -22,6 +35,8 @@ def refresh(path: Path) -> None:
     }
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [] if IGNORED in cell.metadata.get("tags", []) else joined(cell.outputs)
         for output in cell.get("outputs", []):
             if "data" in output:
                 output.data = {k: v for k, v in output.data.items() if k in KEPT}

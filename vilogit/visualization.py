@@ -11,6 +11,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -182,7 +183,8 @@ def flipbook(
 ) -> ipywidgets.Widget:
     """Draw one frame a step and put a slider and a play button under them.
 
-    The frames are drawn now, so that the slider moves on a static page with no kernel.
+    The frames are drawn now, so that the slider moves on a static page with no kernel. The axes
+    of all stand where the layout of the first puts them.
 
     Parameters
     ----------
@@ -206,7 +208,18 @@ def flipbook(
     steps = list(steps)
     if not steps:
         raise ValueError("steps is empty; expected at least one frame")
-    frames = [ipywidgets.HTML(picture(draw(step), describe(step))) for step in steps]
+    frames, places = [], []
+    for step in steps:
+        figure = draw(step)
+        # Every frame has the places of the first: nothing jumps, and they are worked out once.
+        if len(places) == len(figure.axes):
+            figure.set_layout_engine("none")
+            for axes, place in zip(figure.axes, places, strict=True):
+                axes.set_position(place, which="original")
+        else:
+            figure.draw_without_rendering()
+            places = [axes.get_position(original=True) for axes in figure.axes]
+        frames.append(ipywidgets.HTML(picture(figure, describe(step))))
     stack = ipywidgets.Stack(frames, selected_index=0)
     last = len(frames) - 1
     play = ipywidgets.Play(min=0, max=last, interval=400, show_repeat=False)
@@ -236,11 +249,13 @@ def picture(figure: Figure, alt: str) -> str:
     str
         The tag, with the picture as data in it.
     """
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100, facecolor="white")
+    figure.set(dpi=100, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     plt.close(figure)
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     # An octree keeps both the smooth maps and the few pixels of a point near their colour.
-    colours = Image.open(png).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
+    colours = drawn.quantize(256, method=Image.Quantize.FASTOCTREE)
     packed = io.BytesIO()
     colours.convert("RGB").save(packed, format="webp", lossless=True, quality=100, method=4)
     data = base64.b64encode(packed.getvalue()).decode()
