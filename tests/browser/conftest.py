@@ -113,6 +113,12 @@ def look(shared):
 
 
 @pytest.fixture
+def operate(shared):
+    """Use the controls of a page that others look at before, and put them back."""
+    return shared
+
+
+@pytest.fixture
 def alter(shared):
     """Take a shared page in order to change it: it is closed after the test."""
     widths = set()
