@@ -47,7 +47,7 @@ def rank(item):
     name = part(item.nodeid)
     page = name.endswith(".html")
     long = next((k for k, sign in enumerate(FIRST) if sign in name), len(FIRST))
-    return long + page, name, page and "alter" in item.fixturenames
+    return long + page, name, [page and how in item.fixturenames for how in ("alter", "operate")]
 
 
 @pytest.hookimpl(tryfirst=True)

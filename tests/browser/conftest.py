@@ -99,16 +99,30 @@ def shared(browser, address):
     close()
 
 
+# An end of one change may begin another. To wait for them took time, and once in a while for ever.
+SETTLE = """() => {
+    const running = () => document.getAnimations().filter(animation =>
+        animation.playState == 'running' && isFinite(animation.effect.getComputedTiming().endTime));
+    for (let all; (all = running()).length;) all.forEach(animation => animation.finish());
+}"""
+
+
 def turn(page, scheme):
-    """Change the system's colour scheme, and let the page's changes of colour end."""
+    """Change the system's colour scheme, and bring the page's changes of colour to their end."""
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("scheme => document.documentElement.dataset.theme == scheme", arg=scheme)
-    page.evaluate("() => Promise.all(document.getAnimations().map(a => a.finished.catch(() => 0)))")
+    page.evaluate(SETTLE)
 
 
 @pytest.fixture
 def look(shared):
     """Look at a page that others look at, too: nothing on it may be changed."""
+    return shared
+
+
+@pytest.fixture
+def operate(shared):
+    """Use the controls of a page that others look at before, and put them back."""
     return shared
 
 

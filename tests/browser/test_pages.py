@@ -107,8 +107,8 @@ SHOWN = """area => [...area.querySelectorAll('img')].filter(i => i.offsetParent)
 
 
 @pytest.mark.parametrize("name", WITH_SLIDERS)
-def test_sliders_move_their_picture_with_the_keyboard_alone(visit, name):
-    page = visit(name)
+def test_sliders_move_their_picture_with_the_keyboard_alone(operate, name):
+    page = operate(name)
     page.wait_for_selector(".noUi-handle")
     page.wait_for_selector(".widget-subarea img")
     for book in page.locator(".widget-subarea").all():
@@ -148,3 +148,4 @@ def test_sliders_move_their_picture_with_the_keyboard_alone(visit, name):
         page.wait_for_function(f"([area, start]) => ({SHOWN})(area)[0] != start",
                                arg=[book.element_handle(), start], timeout=10_000)  # fmt: skip
         page.keyboard.press("Enter")
+        assert press("Home") == start
