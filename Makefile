@@ -18,7 +18,7 @@ book: $(VENV)/.ready
 	$(BUILD)
 	@echo "Open _build/html/index.html, or run 'make serve'."
 
-# The build is one process: the tests that need no page run beside it.
+# The build is one process: the tests that need no page run beside it, and give way to it.
 test: $(VENV)/.ready
 	tools/browser.sh
 	$(MAKE) --jobs=2 --output-sync book units
@@ -26,7 +26,7 @@ test: $(VENV)/.ready
 	$(PYTEST) $(ON_PAGES)
 
 units: $(VENV)/.ready
-	$(PYTEST) --nbval --nbval-current-env tests book $(ON_PAGES:%=--ignore=%)
+	nice $(PYTEST) --nbval --nbval-current-env tests book $(ON_PAGES:%=--ignore=%)
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

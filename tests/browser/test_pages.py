@@ -46,8 +46,9 @@ def test_a_page_is_whole(look, name, width, scheme):
     assert across <= 0, f"{name}: {across} px too wide"
 
 
-def test_printed_columns_keep_their_lines_on_a_phone(look):
-    printed = look("book/05_exact_expectations.html", 390).locator(".cell_output .columns pre")
+@pytest.mark.parametrize("name", ["book/05_exact_expectations.html"])
+def test_printed_columns_keep_their_lines_on_a_phone(look, name):
+    printed = look(name, 390).locator(".cell_output .columns pre")
     assert printed.count(), "no output is marked as columns"
     styles = printed.evaluate_all("all => all.map(one => getComputedStyle(one).whiteSpace)")
     assert set(styles) == {"pre"}, styles
