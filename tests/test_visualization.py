@@ -142,6 +142,29 @@ def test_a_flipbook_holds_every_frame_with_its_text():
     assert plt.get_fignums() == []
 
 
+def test_every_frame_has_the_places_of_the_first():
+    figures = []
+
+    def drawn(top, panels=1):
+        figure, axes = plt.subplots(1, panels, squeeze=False, layout="constrained")
+        axes[0, 0].plot([0, top])
+        figures.append(figure)
+        return figure
+
+    def places(figure):
+        return [axes.get_position(original=True).bounds for axes in figure.axes]
+
+    flipbook(drawn, [1, 10**6], describe=str)  # the longer numbers would push the axes aside
+    first, second = map(places, figures)
+    assert first == second
+    alone = drawn(1)
+    alone.draw_without_rendering()
+    np.testing.assert_allclose(first, places(alone))
+    flipbook(lambda panels: drawn(1, panels), [1, 2], describe=str)
+    assert len(places(figures[-1])) == 2, "a frame with other axes has a layout of its own"
+    assert places(figures[-1])[0] != pytest.approx(first[0])
+
+
 def test_a_picture_closes_its_figure_and_keeps_its_colours_within_a_shade():
     figure = draw(7)
     expected = io.BytesIO()
