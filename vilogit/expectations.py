@@ -135,9 +135,9 @@ def _rule(
         return _difference(mean, var, width, accuracy)
     nodes, weights, steps, digits = _grid(width, accuracy, D, single)
     if width >= _WIDE:
-        # Logits of any width have at most so many nodes in sight of one u.
-        per_row = D * len(steps) * int(_SIGHT * 0.275 * digits / np.pi)
-        size = _SLAB // per_row
+        # The widest logit has half as many nodes in sight of one u, narrower ones a few more.
+        in_sight = int(2 * _SIGHT / (width * (nodes[1] - nodes[0])))
+        size = _SLAB // (D * len(steps) * in_sight)
         return _in_blocks(
             lambda m, v: _race(m, v, _nearby, nodes[-1], steps, digits), mean, var, size
         )
@@ -278,9 +278,9 @@ def _nearby(
     """Average as `_everywhere`, over logits so wide that few nodes are in sight of one u.
 
     Far above u, exp(-t) is zero; far below, it is one, and the weights are summed beforehand.
-    Each logit has nodes as far apart as its own width allows; narrow ones are rare here.
+    Each logit has nodes as far apart as its own width allows.
     """
-    step, reach = _spacing(np.maximum(scale, 1), digits)
+    step, reach = _spacing(np.maximum(scale, 1), digits)  # below 1 the formula hopes for too much
     half = np.ceil(reach / step).astype(int)
     node = np.arange(2 * half.max() + 1)[:, None, None]
     z = np.minimum(node - half, half) * step
