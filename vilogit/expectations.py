@@ -300,7 +300,6 @@ def _nearby(
     average = weights.take(at + scale.size * ahead)
     nearest = np.exp(start + (first - half) * step * scale - u)
     minus_t = -nearest * np.exp(pace * ahead[:, 0])[:, None]
-    np.clip(minus_t, -_LARGEST, 0, out=minus_t)
     average *= np.exp(minus_t)
     cdf = below.take(at) + average.sum(axis=0)
     average *= minus_t
