@@ -305,7 +305,8 @@ def _nearby(
     average *= minus_t
     slope = average.sum(axis=0)
     average *= minus_t
-    return cdf, slope, average.sum(axis=0), np.sum(weights * np.exp(z * scale), axis=0)
+    # The last u is beyond all nodes: no tail is left to share out.
+    return cdf, slope, average.sum(axis=0), np.ones_like(scale)
 
 
 def _spacing(width: ArrayLike, digits: float) -> tuple[ArrayLike, float]:
