@@ -214,7 +214,10 @@ def _difference(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float
 def _race(
     mean: np.ndarray, var: np.ndarray, laws: Callable, reach: float, steps: np.ndarray, *how: object
 ) -> Averages:
-    """More classes: integrate over the score u that no logit with Gumbel noise exceeds."""
+    """More classes: integrate over the score u that no logit with Gumbel noise exceeds.
+
+    `laws` averages what is needed over one logit, see `_everywhere`; `how` is for it.
+    """
     # Axes: u, class, row. The rows come last, where NumPy is fastest.
     du = steps[1] - steps[0]
     mean, scale = mean.T.copy(), np.sqrt(var.T).astype(steps.dtype, order="C")
@@ -297,16 +300,16 @@ def _nearby(
     ahead = np.arange(count)[:, None, None, None]
 
     # Axes: node in sight, u, class, row.
-    average = weights.take(at + scale.size * ahead)
+    density = weights.take(at + scale.size * ahead)
     nearest = np.exp(start + (first - half) * step * scale - u)
     minus_t = -nearest * np.exp(pace * ahead[:, 0])[:, None]
-    average *= np.exp(minus_t)
-    cdf = below.take(at) + average.sum(axis=0)
-    average *= minus_t
-    slope = average.sum(axis=0)
-    average *= minus_t
+    density *= np.exp(minus_t)
+    cdf = below.take(at) + density.sum(axis=0)
+    density *= minus_t
+    slope = density.sum(axis=0)
+    density *= minus_t
     # The last u is beyond all nodes: no tail is left to share out.
-    return cdf, slope, average.sum(axis=0), np.ones_like(scale)
+    return cdf, slope, density.sum(axis=0), np.ones_like(scale)
 
 
 def _spacing(width: ArrayLike, digits: float) -> tuple[ArrayLike, float]:
