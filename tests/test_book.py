@@ -1,5 +1,6 @@
 """Guards on the notebooks: every claim is checked, every output is stored."""
 
+import ast
 import json
 import re
 import subprocess
@@ -141,6 +142,120 @@ def test_every_figure_has_a_text(path):
         if "plt.show()" in cell["text"] and "remove-cell" not in cell["metadata"].get("tags", []):
             alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt) > 20, cell["text"][:80]
+
+
+#: Control sequences of LaTeX that MathJax and KaTeX know by themselves: a macro of our own would be
+#: red in every notebook program. Add what both document.
+STANDARD = (
+    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau varphi "
+    "omega Gamma Delta Lambda Sigma Phi ell nabla partial infty "
+    "mathbb mathbf mathcal mathrm boldsymbol text "
+    "bar hat tilde frac tfrac sqrt underbrace sum prod int lim max min arg det Pr exp ln sinh "
+    "approx sim le ge ne in mid star pm mp cdot odot otimes times to Longleftrightarrow "
+    "leftarrow longrightarrow dots ldots top langle rangle Vert "
+    "left right bigl bigr Bigl Bigr begin end quad qquad"
+)
+VERBATIM = re.compile(r"^(`{3,}|~{3,})(?!\{).*?^\1|(?<!`)`[^`\n]+`(?!`)", re.DOTALL | re.MULTILINE)
+
+
+def texts(path):
+    """Yield where each text of a page stands, and the text: Markdown, captions and image texts."""
+    if path.suffix == ".md":
+        yield path.name, path.read_text(encoding="utf-8")
+        return
+    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+        shown = cell["metadata"].get("mystnb", {})
+        captions = [one.get("caption", one.get("alt")) for one in shown.values()]
+        for text in ["".join(cell["source"])] if cell["cell_type"] == "markdown" else captions:
+            yield f"{path.name}, cell {number}", text
+
+
+def strange(path):
+    """List the control sequences that plain Jupyter may not know, and where they stand."""
+    return [
+        f"{where}: \\{name}"
+        for where, text in texts(path)
+        for name in re.findall(r"\\([A-Za-z]+)", VERBATIM.sub("", text))
+        if name not in STANDARD.split()
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.[im][pd]*")), ids=lambda p: p.name)
+def test_formulas_are_standard_latex(path):
+    assert strange(path) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "metadata"),
+    [
+        ("markdown", {}),
+        ("code", {"mystnb": {"image": {"alt": r"The matrix $\bJ$."}}}),
+        ("code", {"mystnb": {"figure": {"caption": r"The matrix $\bJ$.", "name": "fig-j"}}}),
+    ],
+)
+def test_a_macro_is_seen(tmp_path, kind, metadata):
+    source = ["```python\n", "\\bA\n", "```\n", r"Let $\bJ = \mathrm{diag}(\alpha)$ be `\bJ`."]
+    notebook = {"cells": [{"cell_type": kind, "metadata": metadata, "source": source}]}
+    path = tmp_path / "chapter.ipynb"
+    path.write_text(json.dumps(notebook))
+    assert strange(path) == [r"chapter.ipynb, cell 0: \bJ"]
+
+
+def bound(tree):
+    """List the names that a cell gives a meaning to, outside of its functions."""
+    names, nodes = set(), [tree]
+    inside = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif not isinstance(node, inside):
+            nodes += ast.iter_child_nodes(node)
+    return names
+
+
+def used(function, functions, seen=()):
+    """List the global names that a function reads, itself and through the functions it calls."""
+    nodes = list(ast.walk(function))
+    local = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    local |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names = {node.id for node in nodes if isinstance(node, ast.Name)} - local
+    for name in names & functions.keys() - {*seen}:
+        names |= used(functions[name], functions, (*seen, name))
+    return names
+
+
+def rebound(path):
+    """Say which names a live drawing reads that a later cell gives another meaning."""
+    found, functions, live = [], {}, set()
+    for cell in cells(path, "code"):
+        tree = ast.parse(cell["text"])
+        again = sorted(bound(tree) & live)
+        found += [f"{path.name}: {', '.join(again)}, in {cell['text'][:60]!r}"] if again else []
+        here = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        functions |= here
+        if "interact(" in cell["text"]:
+            live |= set().union(*(used(one, functions) for one in here.values()))
+    return found
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_live_drawing_still_draws_when_all_cells_have_run(path):
+    assert rebound(path) == []
+
+
+def test_a_name_that_changes_under_a_live_drawing_is_seen(tmp_path):
+    sources = [
+        "turns = {0: 1}\ndef draw(k):\n    return turns[k]",
+        "@ipywidgets.interact(k=3)\ndef redraw(k):\n    picture(draw(k))",
+        "k = [turns for turns in range(3)]",
+        "for turns in range(3): pass",
+    ]
+    path = tmp_path / "chapter.ipynb"
+    path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": s} for s in sources]}))
+    assert rebound(path) == ["chapter.ipynb: turns, in 'for turns in range(3): pass'"]
 
 
 def test_nbval_notices_one_digit(tmp_path):
