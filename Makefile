@@ -48,7 +48,6 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check
 
 lock: $(VENV)/.ready
-	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --no-header --no-emit-package vilogit \
 	    requirements.txt pyproject.toml --extra test -o requirements.lock
