@@ -10,9 +10,10 @@ BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
 SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 PYTEST := $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
-ON_PAGES := tests/browser tests/test_licences.py tests/test_published.py
+ON_PAGES := tests/browser tests/test_built.py tests/test_licences.py tests/test_published.py
 
-.PHONY: book test units serve pdf bench-pages refresh lint lock audit mutants fuzz bench trust real-data clean
+.PHONY: book test units anywhere matrix serve pdf bench-pages refresh lint lock audit mutants fuzz \
+    bench trust real-data clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -25,8 +26,18 @@ test: $(VENV)/.ready
 	[ -z "$$BOOK_SITE_URL" ] || $(BIN)/python tools/pdf.py  # a published site links it
 	$(PYTEST) $(ON_PAGES)
 
+# The build runs the notebooks on this processor's own kernels, nbval on a foreign one's.
 units: $(VENV)/.ready
-	nice $(PYTEST) --nbval --nbval-current-env tests book $(ON_PAGES:%=--ignore=%)
+	$(BIN)/python tools/anywhere.py --kernelspec
+	nice $(PYTEST) --nbval --nbval-kernel-name=foreign tests book $(ON_PAGES:%=--ignore=%)
+
+# The better part of an hour: never part of `make test`. ARGS names the kernels to try.
+anywhere: $(VENV)/.ready
+	$(BIN)/python tools/anywhere.py $(ARGS) --without $(ON_PAGES)
+
+# Every Python that is here, newest packages, oldest packages. Needs the network.
+matrix: $(VENV)/.ready
+	$(BIN)/python tools/matrix.py $(ARGS) --without $(ON_PAGES)
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
