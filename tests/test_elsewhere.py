@@ -1,0 +1,222 @@
+"""The resolved notebooks say what the book says to programs that know Markdown and LaTeX alone."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urldefrag
+
+import nbformat
+import pytest
+from builds import CHAPTERS, REPOSITORY, ROOT, SITE
+from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
+from sphinx.application import Sphinx
+from test_book import STANDARD
+
+#: How the formulas spell what Markdown would read as a mark of its own.
+SPELLED = {
+    "cr": r"\\", "thinspace": r"\,", "enspace": r"\;", "negthinspace": r"\!", "lbrace": r"\{",
+    "rbrace": r"\}", "Vert": r"\|", "vert": "|", "ast": "*", "lt": "<", "gt": ">",
+}  # fmt: skip
+FORMULA = re.compile(r"\$\$ (.+?)(?: \\tag\{(.+?)\})? \$\$|(?<!\\)\$(.+?)\$")
+RAW = re.compile(r":::|[`~]{3}\{|\{[\w:-]+\}`|^\([\w-]+\)=|^---$|\?\?", re.MULTILINE)
+LABEL = re.compile(r"\b(?:eq|def|fig|ex|thm|ch)-[a-z]\w*")
+
+
+def cells(path, kind):
+    """Yield the place and the text of the cells of a notebook, of one kind."""
+    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+        if cell["cell_type"] == kind:
+            yield f"{path.name}, cell {number}", "".join(cell["source"])
+
+
+def rendered(text):
+    """Return what a plain CommonMark renderer, with GitHub's tables, makes of a text."""
+    return BeautifulSoup(MarkdownIt().enable("table").render(text), "html.parser")
+
+
+def prose(page):
+    """Return a rendered text without its code."""
+    for code in page.select("code"):
+        code.decompose()
+    return page.get_text()
+
+
+def faults(path):
+    """List what a program that knows Markdown and LaTeX alone would not show, and where."""
+    known, tags = {*STANDARD.split(), *SPELLED, "tag"}, set()
+    for where, text in cells(path, "markdown"):
+        shown = prose(rendered(text))
+        yield from (f"{where}: raw {found!r}" for found in RAW.findall(shown) + RAW.findall(text))
+        yield from (f"{where}: unresolved {found}" for found in LABEL.findall(shown))
+        yield from (
+            f"{where}: unknown \\{name}"
+            for name in re.findall(r"\\([A-Za-z]+)", shown)
+            if name not in known
+        )
+        written = re.sub(r"^(`+).*?^\1$|`[^`]+`", "", text, flags=re.DOTALL | re.MULTILINE)
+        for formula in FORMULA.finditer(re.sub(r"^(> ?)+", "", written, flags=re.MULTILINE)):
+            if formula[0] not in shown:
+                yield f"{where}: Markdown eats a part of {formula[0]}"
+            if formula[2] in tags:
+                yield f"{where}: number {formula[2]} again"
+            tags.add(formula[2] or len(tags))
+        for formula in FORMULA.finditer(shown):
+            beside = shown[: formula.start()][-1:] + shown[formula.end() :][:1]
+            if re.search("[A-Za-z0-9]", beside):  # where VS Code sees no formula
+                yield f"{where}: no room around {formula[0]}"
+        for mark in re.findall(r"[$*]", FORMULA.sub("", shown)):
+            yield f"{where}: lone {mark}"
+
+
+def resolved(site):
+    return [site / "_sources" / "book" / path.name for path in CHAPTERS]
+
+
+def test_markdown_and_latex_are_all_that_a_program_must_know(published, local):
+    for site in (published, local):
+        assert [fault for path in resolved(site) for fault in faults(path)] == []
+
+
+def canonical(formula):
+    """Undo the spelling of a formula."""
+    name = r"\\(" + "|".join(SPELLED) + r")(?![A-Za-z])"
+    return re.sub(r"\s", "", re.sub(name, lambda match: SPELLED[match[1]], formula))
+
+
+def on_the_page(site, name):
+    """The text of a page of the site, without code, without spaces; numbers before formulas."""
+    page = BeautifulSoup((site / "book" / name).read_text(encoding="utf-8"), "html.parser")
+    article = page.select_one("article.bd-article")
+    for cell in article.select("div.cell"):
+        captions = [caption.extract() for caption in cell.select("figcaption")]
+        cell.replace_with(*captions)
+    for extra in article.select(".headerlink, .backrefs, script, style, svg"):
+        extra.decompose()
+    formula = r"\\\[(?:\\begin\{split\})?(.*?)(?:\\end\{split\})?\\\]|\\\((.*?)\\\)"
+    text = re.sub(formula, lambda m: canonical(m[1] or m[2]), article.get_text(), flags=re.DOTALL)
+    return re.sub(r"\s", "", text)
+
+
+def in_the_notebook(path):
+    """The same of a rendered notebook. A solution that code cuts in pieces is named on each."""
+    parts, named = [], set()
+    for _, text in cells(path, "markdown"):
+        page = rendered(text)
+        for title in page.select("summary, p > strong:only-child"):
+            if title.text in named:
+                title.decompose()
+            elif title.name == "summary" or title.text == title.parent.text:
+                named.add(title.text)
+        parts.append(page.get_text())
+    number = lambda m: (f"({m[2]})" if m[2] else "") + canonical(m[1] or m[3])  # noqa: E731
+    return re.sub(r"\s", "", FORMULA.sub(number, "\n".join(parts)))
+
+
+def test_nothing_of_the_page_is_lost_and_every_number_is_the_page_s(published):
+    """Not a character: headings, numbers, formulas, captions, references, solutions, sources."""
+    for path in resolved(published):
+        page, notebook = on_the_page(published, f"{path.stem}.html"), in_the_notebook(path)
+        same = next((k for k, (a, b) in enumerate(zip(page, notebook)) if a != b), len(page))
+        assert page[same - 60 : same + 60] == notebook[same - 60 : same + 60], path.name
+        assert len(page) == len(notebook) > 10_000, path.name
+
+
+def code_cells(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_code_cells_are_the_source_s_and_so_is_nbval_s_verdict(published, local):
+    """It runs the sources and compares texts: the same code with the same texts fares the same."""
+    for site, address in ((published, REPOSITORY), (local, "")):
+        for path, copy in zip(CHAPTERS, resolved(site), strict=True):
+            stored, given = code_cells(path), code_cells(copy)
+            first = "".join(stored[0]["source"])
+            assert 'REPOSITORY = ""' in first
+            first = first.replace('REPOSITORY = ""', f'REPOSITORY = "{address}"')
+            stored[0]["source"] = first.splitlines(keepends=True)
+            for cell in given:
+                cell["metadata"].pop("jupyter", None)
+                for output in cell["outputs"]:
+                    output.get("data", {}).pop("image/png", None)
+            assert given == stored, path.name
+
+
+def test_notebooks_are_valid_and_of_a_size_to_open(published, local):
+    for path in resolved(published) + resolved(local):
+        nbformat.validate(nbformat.read(path, as_version=4))
+        text = path.read_text(encoding="utf-8")
+        assert len(text) < 2_000_000, path.name
+
+
+def test_links_lead_to_places_on_the_site(published, local):
+    ids = {}
+    for path in resolved(published):
+        inside = 0
+        for where, text in cells(path, "markdown"):
+            for link in rendered(text).select("a[href]"):
+                address, anchor = urldefrag(link["href"])
+                assert "://" in address, f"{where}: {link}"
+                if not address.startswith(f"{SITE}/"):
+                    continue
+                inside += 1
+                page = published / address.removeprefix(f"{SITE}/")
+                if page not in ids:
+                    html = page.read_text(encoding="utf-8")
+                    ids[page] = set(re.findall(r'\bid="([^"]+)"', html))
+                assert anchor in ids[page], f"{where}: {link}"
+        assert inside > 10, path.name
+    for path in resolved(local):  # where there is no site, only sources have links
+        for where, text in cells(path, "markdown"):
+            for link in rendered(text).select("a[href]"):
+                assert re.match("https?://", link["href"]), f"{where}: {link}"
+
+
+TINY = {
+    "extensions": ["myst_nb", "sphinx_proof", "sphinx_exercise", "resolved_notebooks"],
+    "myst_enable_extensions": ["colon_fence", "dollarmath"], "nb_execution_mode": "off",
+    "numfig": True, "root_doc": "index", "html_sourcelink_suffix": "",
+    "html_theme": "basic", "suppress_warnings": ["app"],
+}  # fmt: skip
+
+
+def tiny(folder, *texts, **config):
+    """Build a book of one page; return its resolved notebook and the warnings."""
+    new = nbformat.v4
+    notebook = new.new_notebook(cells=[
+        new.new_markdown_cell(text) if isinstance(text, str) else new.new_code_cell(*text, **{
+            "execution_count": 1, "outputs": [new.new_output("stream", text="0.25\n")]})
+        for text in texts])  # fmt: skip
+    notebook.metadata = json.loads(CHAPTERS[0].read_text(encoding="utf-8"))["metadata"]
+    nbformat.write(notebook, folder / "index.ipynb")
+    warnings = io.StringIO()
+    Sphinx(folder, None, folder / "html", folder / "trees", "html", confoverrides=TINY | config,
+           status=None, warning=warnings).build()  # fmt: skip
+    return folder / "html" / "_sources" / "index.ipynb", warnings.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "warning", "fault"),
+    [
+        (
+            "See {numref}`fig-nope`.",
+            r"index.ipynb:\d+: WARNING: undefined label: 'fig-nope'",
+            "fig-nope",
+        ),
+        (
+            "```{topic} Title\nText.\n```",
+            r"index.ipynb:\d+: WARNING: index: no Markdown for <topic>",
+            None,
+        ),
+        (r"The matrix $\bJ$.", "", r"unknown \bJ"),
+    ],
+)
+def test_a_planted_fault_is_seen_and_named(tmp_path, text, warning, fault):
+    path, warnings = tiny(tmp_path, f"# Title\n\n{text}")
+    assert re.search(warning, warnings) if warning else not warnings
+    found = list(faults(path))
+    assert [f"index.ipynb, cell 0: {fault}" in one for one in found] == [True] * bool(fault), found
