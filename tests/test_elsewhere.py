@@ -5,13 +5,12 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 from urllib.parse import urldefrag
 
 import nbformat
 import pytest
-from builds import CHAPTERS, REPOSITORY, ROOT, SITE
 from bs4 import BeautifulSoup
+from builds import CHAPTERS, REPOSITORY, ROOT, SITE
 from markdown_it import MarkdownIt
 from sphinx.application import Sphinx
 from test_book import STANDARD
@@ -38,10 +37,10 @@ def rendered(text):
     return BeautifulSoup(MarkdownIt().enable("table").render(text), "html.parser")
 
 
-def prose(page):
-    """Return a rendered text without its code."""
-    for code in page.select("code"):
-        code.decompose()
+def without(page, kind):
+    """Take elements of one kind off a page, and return its text."""
+    for element in page.select(kind):
+        element.decompose()
     return page.get_text()
 
 
@@ -49,9 +48,11 @@ def faults(path):
     """List what a program that knows Markdown and LaTeX alone would not show, and where."""
     known, tags = {*STANDARD.split(), *SPELLED, "tag"}, set()
     for where, text in cells(path, "markdown"):
-        shown = prose(rendered(text))
+        page = rendered(text)
+        labels = LABEL.findall(without(page, "pre"))
+        yield from (f"{where}: unresolved {label}" for label in labels)
+        shown = without(page, "code")
         yield from (f"{where}: raw {found!r}" for found in RAW.findall(shown) + RAW.findall(text))
-        yield from (f"{where}: unresolved {found}" for found in LABEL.findall(shown))
         yield from (
             f"{where}: unknown \\{name}"
             for name in re.findall(r"\\([A-Za-z]+)", shown)
@@ -120,7 +121,9 @@ def test_nothing_of_the_page_is_lost_and_every_number_is_the_page_s(published):
     """Not a character: headings, numbers, formulas, captions, references, solutions, sources."""
     for path in resolved(published):
         page, notebook = on_the_page(published, f"{path.stem}.html"), in_the_notebook(path)
-        same = next((k for k, (a, b) in enumerate(zip(page, notebook)) if a != b), len(page))
+        same = next(
+            (k for k, (a, b) in enumerate(zip(page, notebook, strict=False)) if a != b), len(page)
+        )
         assert page[same - 60 : same + 60] == notebook[same - 60 : same + 60], path.name
         assert len(page) == len(notebook) > 10_000, path.name
 
@@ -205,18 +208,138 @@ def tiny(folder, *texts, **config):
         (
             "See {numref}`fig-nope`.",
             r"index.ipynb:\d+: WARNING: undefined label: 'fig-nope'",
-            "fig-nope",
+            "unresolved fig-nope",
+        ),
+        (
+            "```{figure} p.png\n:name: fig-bare\n```\n\nSee {numref}`fig-bare`.",
+            r"index.ipynb:\d+: WARNING: Failed to create a cross reference. .*: fig-bare",
+            "unresolved fig-bare",
         ),
         (
             "```{topic} Title\nText.\n```",
             r"index.ipynb:\d+: WARNING: index: no Markdown for <topic>",
             None,
         ),
+        (
+            "A {kbd}`key`.\n\n```{exercise} Title\n:nonumber:\nText.\n```",
+            r"index.ipynb:\d+: WARNING: index: no Markdown for <exercise_node>",
+            None,
+        ),
         (r"The matrix $\bJ$.", "", r"unknown \bJ"),
     ],
 )
 def test_a_planted_fault_is_seen_and_named(tmp_path, text, warning, fault):
+    (tmp_path / "p.png").write_bytes(b"")
     path, warnings = tiny(tmp_path, f"# Title\n\n{text}")
     assert re.search(warning, warnings) if warning else not warnings
-    found = list(faults(path))
-    assert [f"index.ipynb, cell 0: {fault}" in one for one in found] == [True] * bool(fault), found
+    assert not fault or f"index.ipynb, cell 0: {fault}" in list(faults(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("```{note}\nText.\n```", "raw '```{'"),
+        (":::{note}\nText.\n:::", "raw ':::'"),
+        ("By {eq}`a`.", "raw '{eq}`'"),
+        ("(label)=\n# Title", "raw '(label)='"),
+        ("---\nmath: {}\n---", "raw '---'"),
+        ("See Fig. ??.", "raw '??'"),
+        ("By eq-simplex.", "unresolved eq-simplex"),
+        (r"Let $\bJ$ be.", r"unknown \bJ"),
+        (r"A set $\{1\}$.", r"Markdown eats a part of $\{1\}$"),
+        ("$$ a \\, b $$", r"Markdown eats a part of $$ a \, b $$"),
+        (r"For $\hat{p}_u$ and $x_{d}$.", r"Markdown eats a part of $\hat{p}_u$"),
+        ("If $a <b c> d$.", "Markdown eats a part of $a <b c> d$"),
+        ("> $$ a\n> \\tag{1.1} $$", r"lone $"),
+        (r"$$ a \tag{1} $$" + "\n\n" + r"$$ b \tag{1} $$", "number 1 again"),
+        ("The $n$th row.", "no room around $n$"),
+        ("It costs $5.", "lone $"),
+        ("A **word **.", "lone *"),
+    ],
+)
+def test_the_guard_sees(tmp_path, text, fault):
+    path = tmp_path / "page.ipynb"
+    cell = {"cell_type": "markdown", "source": text.splitlines(keepends=True)}
+    path.write_text(json.dumps({"cells": [cell]}))
+    assert f"page.ipynb, cell 0: {fault}" in list(faults(path))
+
+
+EVERYTHING = r"""# Title
+
+:::{note}
+A note with $\{a_b \mid a < b\}$ and `code`[^1].
+:::
+
+| $\Vert a_b\Vert$ | b |
+| --- | --- |
+| 1 \| 2 | 3 |
+
+3. Three
+4. Four, and
+
+   $$x_{1}$$ (eq-one)
+
+[^1]: Said below.
+
+```{prf:lemma} Name
+:label: lem
+By {eq}`eq-one` and [the web](https://someone.invalid/a_(b)).
+```
+
+```{exercise} Half $\tau$
+:label: ex-half
+Halve it.
+```
+
+```{solution-start} ex-half
+```
+"""
+
+
+PLAIN = r"""# Title
+
+> **Note**
+>
+> A note with $\lbrace a_b \mid a \lt b\rbrace$ and `code`<sup>1</sup>.
+
+| $\Vert a_b\Vert$ | b |
+| --- | --- |
+| 1 \| 2 | 3 |
+
+3. Three
+
+4. Four, and
+
+   $$ x_{1} \tag{1} $$
+
+> **Lemma 1** (Name)
+>
+> By (1) and [the web](https://someone.invalid/a_%28b%29).
+
+> **Exercise 1** (Half $\tau$)
+>
+> Halve it."""
+
+
+def test_a_page_of_everything_reads_well_and_passes_nbval(tmp_path):
+    end = "Two.\n\n```{solution-end}\n```\n\n> Said *so*."
+    path, warnings = tiny(tmp_path, EVERYTHING, ["print(1 / 4)"], end)
+    assert warnings == "" and list(faults(path)) == []
+    title = r"Solution to Exercise 1 (Half $\tau$)"
+    assert [text for _, text in cells(path, "markdown")] == [
+        PLAIN,
+        f"**{title}**",  # there is nothing to fold before the code
+        f"<details>\n<summary>{title}</summary>\n\nTwo.\n\n</details>",
+        "> Said *so*.\n\n***\n\n<sup>1</sup> Said below.",
+    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval",
+               "--nbval-current-env", "-c", str(ROOT / "pyproject.toml"), str(path)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
+
+
+def test_references_lead_to_the_site_that_there_is(tmp_path):
+    text = "# Title\n\n$$x$$ (eq-one)\n\nBy {eq}`eq-one`."
+    path, _ = tiny(tmp_path, text, html_baseurl=f"{SITE}/")
+    ((_, text),) = cells(path, "markdown")
+    assert text.endswith(f"By [(1)]({SITE}/index.html#equation-eq-one).")

@@ -16,6 +16,7 @@ import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from textwrap import indent
 from urllib.parse import urljoin
 
 from docutils import nodes
@@ -45,13 +46,9 @@ def latex(node):
     return re.sub(r" +", " ", text).strip()
 
 
-def quote(text):
-    return re.sub(r"^> $", ">", re.sub("^", "> ", text, flags=re.MULTILINE), flags=re.MULTILINE)
-
-
 def hang(mark, text):
     """Set a list's mark before a text, and its other lines below the first."""
-    return mark + re.sub(r"\n(?=[^\n])", "\n" + " " * len(mark), text)
+    return mark + indent(text, " " * len(mark))[len(mark) :]
 
 
 def is_cell(node):
@@ -65,9 +62,8 @@ class Page:
         self.config, self.docname = app.config, docname
         self.numbers = app.env.toc_fignumbers.get(docname, {})
         self.sections = app.env.toc_secnumbers.get(docname, {})
-        self.home = self.config.html_baseurl and urljoin(
-            self.config.html_baseurl, app.builder.get_target_uri(docname)
-        )
+        site = app.config.html_baseurl
+        self.home = urljoin(site, app.builder.get_target_uri(docname)) if site else ""
         # Cells that the site does not show follow the one before them.
         shown = [node["cell_index"] for node in doctree.findall(is_cell)]
         self.code = (code[start:end] for start, end in pairwise([0, *shown, len(code)]))
@@ -76,9 +72,8 @@ class Page:
         self.flow(doctree)
         self.end_text()
 
-    # What a code cell may interrupt --------------------------------------------------------------
-
     def flow(self, node):
+        """Take the blocks of what a code cell may interrupt: the page, a section, a solution."""
         for child in node:
             if is_cell(child):
                 self.end_text()
@@ -97,7 +92,7 @@ class Page:
                     for t in title.findall(nodes.Text)
                 )
                 if is_cell(content[0]):  # nothing to fold, but something to name
-                    self.cells.append(f"**{self.fold}**")
+                    self.add_text(f"**{self.fold}**")
                 self.flow(content)
                 self.end_text()
                 self.fold = None
@@ -109,59 +104,63 @@ class Page:
         text = "\n\n".join(filter(None, self.texts))
         if text and self.fold:
             text = f"<details>\n<summary>{self.fold}</summary>\n\n{text}\n\n</details>"
-        self.cells += [text] if text else []
+        if text:
+            self.add_text(text)
         self.texts = []
+
+    def add_text(self, text):
+        cell = {"cell_type": "markdown", "id": f"text-{len(self.cells)}", "metadata": {}}
+        self.cells.append({**cell, "source": text.splitlines(keepends=True)})
 
     def add_code(self):
         self.cells += [cell for cell in next(self.code) if cell["cell_type"] == "code"]
 
-    # Blocks --------------------------------------------------------------------------------------
-
     def blocks(self, children):
         return "\n\n".join(filter(None, map(self.block, children)))
 
-    def titled(self, label, node, start=1):
-        """Set a labelled text apart from the rest."""
-        title = f"**{label}**{self.inline(node[0])}" if label else f"**{self.inline(node[0])}**"
-        return quote("\n\n".join(filter(None, [title, self.blocks(node[start:])])))
+    def boxed(self, title, children):
+        """Set what has a frame on the site apart from the rest."""
+        lines = f"{title}\n\n{self.blocks(children)}".strip().splitlines()
+        return "\n".join(f"> {line}".rstrip() for line in lines)
 
     def block(self, node):
         """Return the Markdown of a block, without an empty line after it."""
         match node.tagname:
             case "title":
-                return f"{'#' * self.level} {self.section_number(node.parent)}{self.inline(node)}"
+                number = self.sections.get(f"#{node.parent['ids'][0]}" if self.level > 1 else "")
+                suffix = self.config.html_secnumber_suffix
+                number = ".".join(map(str, number)) + suffix if number else ""
+                return f"{'#' * self.level} {number}{self.inline(node)}"
             case "paragraph":
                 return self.inline(node)
             case "math_block":
                 tag = f" \\tag{{{self.number('displaymath', node)}}}" if node["ids"] else ""
                 return f"$$ {latex(node)}{tag} $$"
             case "literal_block":
-                language = {"default": "", "none": ""}.get(node["language"], node["language"])
+                language = "" if node["language"] in ("default", "none") else node["language"]
                 return f"```{language}\n{node.astext().rstrip()}\n```"
             case "bullet_list" | "enumerated_list":
-                first = node.get("start", 1) if node.tagname == "enumerated_list" else None
-                items = [
-                    hang("- " if first is None else f"{first + i}. ", self.blocks(item))
-                    for i, item in enumerate(node)
-                ]
+                mark, first = "- " if "bullet" in node else "{}. ", node.get("start", 1)
+                items = [hang(mark.format(first + k), self.blocks(i)) for k, i in enumerate(node)]
                 return ("\n\n" if any(len(item) > 1 for item in node) else "\n").join(items)
-            case "admonition" | "sidebar":
-                return self.titled("", node)
-            case name if name in admonitionlabels:
-                return quote(f"**{admonitionlabels[name]}**\n\n{self.blocks(node)}")
+            case name if name in ("admonition", "sidebar", *admonitionlabels):
+                # The page is written, and its writer has given a title to notes as well.
+                return self.boxed(f"**{self.inline(node[0])}**", node[1:])
             case "proof_node":
-                return quote(self.blocks(node[0]))
+                return self.boxed("", node[0])
             case "exercise_enumerable_node":
-                return self.titled(node[0]["title"] % self.number("exercise", node), node)
-            case _ if "realtype" in node:  # a theorem, definition, lemma ...
+                label = node[0]["title"] % self.number("exercise", node)
+                return self.boxed(f"**{label}**{self.inline(node[0])}", node[1:])
+            case _ if "countertype" in node:  # a theorem, a definition, a lemma ...
                 label = get_translation("proof")(node["realtype"].title())
-                kind = node.get("countertype")
-                return self.titled(f"{label} {self.number(kind, node)}" if kind else label, node)
+                label = f"{label} {self.number(node['countertype'], node)}"
+                return self.boxed(f"**{label}**{self.inline(node[0])}", node[1:])
             case "caption":
                 label = self.config.numfig_format["figure"] % self.number("figure", node.parent)
                 return f"**{label}** {self.inline(node)}"
             case "table":
-                rows = [[self.cell(entry) for entry in row] for row in node.findall(nodes.row)]
+                rows = [[self.blocks(entry) for entry in row] for row in node.findall(nodes.row)]
+                rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
                 rows.insert(1, ["---"] * len(rows[0]))
                 return "\n".join(f"| {' | '.join(row)} |" for row in rows)
             case "citation":
@@ -169,35 +168,27 @@ class Page:
             case "footnote":
                 return f"<sup>{node[0].astext()}</sup> {self.blocks(node[1:])}"
             case "block_quote":
-                return quote(self.blocks(node))
+                return self.boxed("", node)
+            case "transition":
+                return "***"
             case "section" | "container":
                 return self.blocks(node)
-            case "target" | "comment" | "index" | "tabular_col_spec":
+            case "target" | "comment" | "index":
                 return ""
-            case "raw" if isinstance(node.parent, nodes.document):
-                return ""  # the theme's own scripts
+            case "raw" if isinstance(node.parent, nodes.document):  # the theme's own scripts
+                return ""
             case name:
                 self.warn(node, f"no Markdown for <{name}>")
                 return self.blocks(c for c in node if isinstance(c, nodes.Element))
 
-    def cell(self, entry):
-        return self.blocks(entry).replace("\n", " ").replace("|", r"\|")
-
     def number(self, kind, node):
-        number = self.numbers.get(kind, {}).get(node["ids"][0] if node["ids"] else None)
+        number = self.numbers.get(kind, {}).get("".join(node["ids"][:1]))
         if number is None:
-            self.warn(node, f"no number for <{node.tagname}> {node['ids']}")
+            self.warn(node, f"no number for <{node.tagname}>")
         return ".".join(map(str, number or "?"))
-
-    def section_number(self, section):
-        names = [f"#{name}" for name in section["ids"]] + [""] * (self.level == 1)
-        number = next((self.sections[name] for name in names if name in self.sections), None)
-        return ".".join(map(str, number)) + self.config.html_secnumber_suffix if number else ""
 
     def warn(self, node, message):
         logger.warning("%s: %s", self.docname, message, location=node)
-
-    # Text within a line --------------------------------------------------------------------------
 
     def inline(self, node):
         return "".join(map(self.span, node))
@@ -209,14 +200,15 @@ class Page:
             case "math":
                 return f"${latex(node)}$"
             case "literal":
-                fence = "``" if "`" in node.astext() else "`"
-                return f"{fence}{node.astext()}{fence}"
-            case "emphasis":
-                return self.around("*", node)
-            case "strong":
-                return self.around("**", node)
+                return f"`{node.astext()}`" if "`" not in node.astext() else f"``{node.astext()}``"
+            case "emphasis" | "strong":
+                mark = "*" if node.tagname == "emphasis" else "**"
+                return f"{mark}{self.inline(node)}{mark}"
             case "reference" | "number_reference":
-                return self.link(node)
+                address = urljoin(self.home, node.get("refuri") or f"#{node['refid']}")
+                address = address.replace("(", "%28").replace(")", "%29")
+                text = self.inline(node)
+                return f"[{text}]({address})" if "://" in address else text
             case "footnote_reference":
                 return f"<sup>{node.astext()}</sup>"
             case "inline":
@@ -225,25 +217,8 @@ class Page:
                 self.warn(node, f"no Markdown for <{name}>")
                 return MARK.sub(r"\\\g<0>", node.astext())
 
-    def around(self, mark, node):
-        text = self.inline(node)
-        return text.replace(text.strip(), f"{mark}{text.strip()}{mark}") if text.strip() else text
 
-    def link(self, node):
-        address = node.get("refuri") or f"#{node['refid']}"
-        if "://" not in address:
-            if not self.home:
-                return self.inline(node)
-            address = urljoin(self.home, address)
-        return f"[{self.inline(node)}]({address.replace('(', '%28').replace(')', '%29')})"
-
-
-def markdown(number, text):
-    source = text.splitlines(keepends=True)
-    return {"cell_type": "markdown", "id": f"text-{number}", "metadata": {}, "source": source}
-
-
-def portable(cell, run):
+def prepare(cell, run):
     """Let a code cell know the repository; fold it as on the site; add the pictures of its run."""
     source = "".join(cell["source"]).replace('REPOSITORY = ""', f'REPOSITORY = "{REPOSITORY}"')
     cell["source"] = source.splitlines(keepends=True)
@@ -252,7 +227,6 @@ def portable(cell, run):
     stored, drawn = ([o["data"] for o in c["outputs"] if "data" in o] for c in (cell, run))
     for data, pictures in zip(stored, drawn, strict=False):
         data |= {kind: picture for kind, picture in pictures.items() if kind == "image/png"}
-    return cell
 
 
 def resolve(app, pagename, templatename, context, doctree):
@@ -264,12 +238,8 @@ def resolve(app, pagename, templatename, context, doctree):
     notebook, twin = (json.loads(path.read_text(encoding="utf-8")) for path in (source, run))
     for cell, executed in zip(notebook["cells"], twin["cells"], strict=True):
         if cell["cell_type"] == "code":
-            portable(cell, executed)
-    cells = Page(app, pagename, doctree, notebook["cells"]).cells
-    notebook["cells"] = [
-        markdown(number, cell) if isinstance(cell, str) else cell
-        for number, cell in enumerate(cells)
-    ]
+            prepare(cell, executed)
+    notebook["cells"] = Page(app, pagename, doctree, notebook["cells"]).cells
     app.resolved_notebooks[pagename] = notebook
 
 
