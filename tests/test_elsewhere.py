@@ -1,15 +1,16 @@
 """The resolved notebooks say what the book says to programs that know Markdown and LaTeX alone."""
 
+import functools
 import io
 import json
 import re
 import subprocess
 import sys
-from urllib.parse import urldefrag
+from urllib.parse import unquote, urldefrag, urljoin
 
 import nbformat
 import pytest
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, SoupStrainer
 from builds import CHAPTERS, REPOSITORY, ROOT, SITE
 from markdown_it import MarkdownIt
 from sphinx.application import Sphinx
@@ -88,17 +89,24 @@ def canonical(formula):
     return re.sub(r"\s", "", re.sub(name, lambda match: SPELLED[match[1]], formula))
 
 
-def on_the_page(site, name):
-    """The text of a page of the site, without code, without spaces; numbers before formulas."""
-    page = BeautifulSoup((site / "book" / name).read_text(encoding="utf-8"), "html.parser")
-    article = page.select_one("article.bd-article")
-    for cell in article.select("div.cell"):
+@functools.cache
+def article(page):
+    """Return what a page of the site says, without code and what only a site has."""
+    text = page.read_text(encoding="utf-8")
+    found = BeautifulSoup(text, "html.parser", parse_only=SoupStrainer("article"))
+    for cell in found.select("div.cell"):
         captions = [caption.extract() for caption in cell.select("figcaption")]
         cell.replace_with(*captions)
-    for extra in article.select(".headerlink, .backrefs, script, style, svg"):
+    for extra in found.select(".headerlink, .backrefs, script, style, svg"):
         extra.decompose()
+    return found
+
+
+def on_the_page(page):
+    """Return the text of a page of the site without spaces; numbers stand before formulas."""
     formula = r"\\\[(?:\\begin\{split\})?(.*?)(?:\\end\{split\})?\\\]|\\\((.*?)\\\)"
-    text = re.sub(formula, lambda m: canonical(m[1] or m[2]), article.get_text(), flags=re.DOTALL)
+    text = article(page).get_text()
+    text = re.sub(formula, lambda m: canonical(m[1] or m[2]), text, flags=re.DOTALL)
     return re.sub(r"\s", "", text)
 
 
@@ -120,7 +128,8 @@ def in_the_notebook(path):
 def test_nothing_of_the_page_is_lost_and_every_number_is_the_page_s(published):
     """Not a character: headings, numbers, formulas, captions, references, solutions, sources."""
     for path in resolved(published):
-        page, notebook = on_the_page(published, f"{path.stem}.html"), in_the_notebook(path)
+        page = on_the_page(published / "book" / f"{path.stem}.html")
+        notebook = in_the_notebook(path)
         same = next(
             (k for k, (a, b) in enumerate(zip(page, notebook, strict=False)) if a != b), len(page)
         )
@@ -156,23 +165,31 @@ def test_notebooks_are_valid_and_of_a_size_to_open(published, local):
         assert len(text) < 2_000_000, path.name
 
 
-def test_links_lead_to_places_on_the_site(published, local):
+def test_links_are_those_of_the_page_and_lead_to_places_on_the_site(published, local):
     ids = {}
     for path in resolved(published):
-        inside = 0
+        page = published / "book" / f"{path.stem}.html"
+        # Plain in a notebook: what folds a solution, and the way back from a source.
+        plain = article(page).select(".solution > .admonition-title a, .citation > .label a")
+        expected = [
+            urljoin(f"{SITE}/book/{page.name}", link["href"])
+            for link in article(page).select("a[href]")
+            if link not in plain
+        ]
+        found = []
         for where, text in cells(path, "markdown"):
             for link in rendered(text).select("a[href]"):
+                found.append(unquote(link["href"]))
                 address, anchor = urldefrag(link["href"])
-                assert "://" in address, f"{where}: {link}"
-                if not address.startswith(f"{SITE}/"):
+                target = published / address.removeprefix(f"{SITE}/")
+                if target == published / address:  # elsewhere
                     continue
-                inside += 1
-                page = published / address.removeprefix(f"{SITE}/")
-                if page not in ids:
-                    html = page.read_text(encoding="utf-8")
-                    ids[page] = set(re.findall(r'\bid="([^"]+)"', html))
-                assert anchor in ids[page], f"{where}: {link}"
-        assert inside > 10, path.name
+                assert target.is_file(), f"{where}: {link}"
+                if target not in ids:
+                    html = target.read_text(encoding="utf-8")
+                    ids[target] = set(re.findall(r'\bid="([^"]+)"', html))
+                assert anchor in ids[target], f"{where}: {link}"
+        assert found == expected and len(found) > 10, path.name
     for path in resolved(local):  # where there is no site, only sources have links
         for where, text in cells(path, "markdown"):
             for link in rendered(text).select("a[href]"):
@@ -327,8 +344,7 @@ def test_a_page_of_everything_reads_well_and_passes_nbval(tmp_path):
     assert warnings == "" and list(faults(path)) == []
     title = r"Solution to Exercise 1 (Half $\tau$)"
     assert [text for _, text in cells(path, "markdown")] == [
-        PLAIN,
-        f"**{title}**",  # there is nothing to fold before the code
+        f"{PLAIN}\n\n**{title}**",  # there is nothing to fold before the code
         f"<details>\n<summary>{title}</summary>\n\nTwo.\n\n</details>",
         "> Said *so*.\n\n***\n\n<sup>1</sup> Said below.",
     ]

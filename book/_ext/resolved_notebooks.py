@@ -1,10 +1,9 @@
 """Sphinx extension: notebooks for elsewhere, which need no MyST and are numbered as the book.
 
 A chapter's doctree, all references resolved, is written as plain Markdown between the notebook's
-own code cells, and takes the place of the source that the theme's download button serves. Links
-lead to the site at ``html_baseurl``; where there is none, a reference is words alone. Labels come
-from the doctree, the configuration and the extensions' catalogues, so that a translated build
-writes translated notebooks.
+own code cells, and takes the place of the source that the download button serves. Links lead to
+the site at ``html_baseurl``; without one, a reference is words alone. Labels come from the doctree,
+the configuration and the catalogues: a translated build writes translated notebooks.
 
 Code cells and their texts stay as stored, which is what nbval compares. Where the build has run
 them they get their pictures, too, for a reader who only looks: half a megabyte a chapter, three
@@ -24,8 +23,6 @@ from sphinx.locale import admonitionlabels, get_translation
 from sphinx.util import logging
 
 from addresses import REPOSITORY
-
-logger = logging.getLogger(__name__)
 
 #: Characters that Markdown may take for marks of its own, and a dollar, which begins a formula.
 MARK = re.compile(r"[\\`*_\[\]<>$~]|&(?=#?\w+;)")
@@ -58,7 +55,7 @@ def is_cell(node):
 class Page:
     """One page as cells: its text, block by block, between the code cells of its notebook."""
 
-    def __init__(self, app, docname, doctree, code):
+    def __init__(self, app, docname, doctree, cells):
         self.config, self.docname = app.config, docname
         self.numbers = app.env.toc_fignumbers.get(docname, {})
         self.sections = app.env.toc_secnumbers.get(docname, {})
@@ -66,9 +63,9 @@ class Page:
         self.home = urljoin(site, app.builder.get_target_uri(docname)) if site else ""
         # Cells that the site does not show follow the one before them.
         shown = [node["cell_index"] for node in doctree.findall(is_cell)]
-        self.code = (code[start:end] for start, end in pairwise([0, *shown, len(code)]))
-        self.cells, self.texts, self.level, self.fold = [], [], 0, None
-        self.add_code()
+        spans = pairwise([0, *shown, len(cells)])
+        self.code = ([c for c in cells[a:b] if c["cell_type"] == "code"] for a, b in spans)
+        self.cells, self.texts, self.level, self.fold = next(self.code), [], 0, None
         self.flow(doctree)
         self.end_text()
 
@@ -77,7 +74,7 @@ class Page:
         for child in node:
             if is_cell(child):
                 self.end_text()
-                self.add_code()
+                self.cells += next(self.code)
                 self.texts += [self.block(c) for c in child.findall(nodes.caption)]
             elif isinstance(child, nodes.section):
                 self.end_text()
@@ -85,14 +82,15 @@ class Page:
                 self.flow(child)
                 self.level -= 1
             elif child.tagname == "solution_node":
-                self.end_text()
                 title, content = child.children
-                self.fold = "".join(
+                fold = "".join(
                     f"${latex(t.parent)}$" if isinstance(t.parent, nodes.math) else html.escape(t)
                     for t in title.findall(nodes.Text)
                 )
                 if is_cell(content[0]):  # nothing to fold, but something to name
-                    self.add_text(f"**{self.fold}**")
+                    self.texts.append(f"**{fold}**")
+                self.end_text()
+                self.fold = fold
                 self.flow(content)
                 self.end_text()
                 self.fold = None
@@ -105,15 +103,9 @@ class Page:
         if text and self.fold:
             text = f"<details>\n<summary>{self.fold}</summary>\n\n{text}\n\n</details>"
         if text:
-            self.add_text(text)
+            cell = {"cell_type": "markdown", "id": f"text-{len(self.cells)}", "metadata": {}}
+            self.cells.append({**cell, "source": text.splitlines(keepends=True)})
         self.texts = []
-
-    def add_text(self, text):
-        cell = {"cell_type": "markdown", "id": f"text-{len(self.cells)}", "metadata": {}}
-        self.cells.append({**cell, "source": text.splitlines(keepends=True)})
-
-    def add_code(self):
-        self.cells += [cell for cell in next(self.code) if cell["cell_type"] == "code"]
 
     def blocks(self, children):
         return "\n\n".join(filter(None, map(self.block, children)))
@@ -146,8 +138,8 @@ class Page:
             case name if name in ("admonition", "sidebar", *admonitionlabels):
                 # The page is written, and its writer has given a title to notes as well.
                 return self.boxed(f"**{self.inline(node[0])}**", node[1:])
-            case "proof_node":
-                return self.boxed("", node[0])
+            case "proof_node" | "block_quote":
+                return self.boxed("", node[0] if node.tagname == "proof_node" else node)
             case "exercise_enumerable_node":
                 label = node[0]["title"] % self.number("exercise", node)
                 return self.boxed(f"**{label}**{self.inline(node[0])}", node[1:])
@@ -167,8 +159,6 @@ class Page:
                 return hang("- ", f"**\\[{node[0].astext()}\\]** {self.blocks(node[1:])}")
             case "footnote":
                 return f"<sup>{node[0].astext()}</sup> {self.blocks(node[1:])}"
-            case "block_quote":
-                return self.boxed("", node)
             case "transition":
                 return "***"
             case "section" | "container":
@@ -188,7 +178,7 @@ class Page:
         return ".".join(map(str, number or "?"))
 
     def warn(self, node, message):
-        logger.warning("%s: %s", self.docname, message, location=node)
+        logging.getLogger(__name__).warning("%s: %s", self.docname, message, location=node)
 
     def inline(self, node):
         return "".join(map(self.span, node))
