@@ -130,11 +130,10 @@ def test_nothing_of_the_page_is_lost_and_every_number_is_the_page_s(published):
     for path in resolved(published):
         page = on_the_page(published / "book" / f"{path.stem}.html")
         notebook = in_the_notebook(path)
-        same = next(
-            (k for k, (a, b) in enumerate(zip(page, notebook, strict=False)) if a != b), len(page)
-        )
-        assert page[same - 60 : same + 60] == notebook[same - 60 : same + 60], path.name
-        assert len(page) == len(notebook) > 10_000, path.name
+        assert len(page) > 10_000
+        for k in range(0, len(page), 80):
+            assert notebook[k : k + 80] == page[k : k + 80], path.name
+        assert len(notebook) == len(page), path.name
 
 
 def code_cells(path):
