@@ -1,60 +1,17 @@
-"""What a published book adds, built with addresses and without, and its notebooks elsewhere."""
+"""What a published book adds, built with addresses and without, and how its notebooks start."""
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import notebooks_branch
 import pytest
-
-ROOT = Path(__file__).parents[1]
-CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
-REPOSITORY, SITE = "https://github.com/someone/some-book", "https://someone.invalid/some-book"
-CLI = "from jupyter_book.cli.main import main; main()"
-ADDRESSES = {
-    "BOOK_REPOSITORY_URL": REPOSITORY,
-    "BOOK_REPOSITORY_BRANCH": "trunk",
-    "BOOK_SITE_URL": SITE,
-}
-
-
-def build(folder, addresses):
-    """Build the book's pages from the stored outputs; nothing is run."""
-    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "_toc.yml", folder)
-    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
-    assert "execute_notebooks: force" in config
-    config = config.replace("execute_notebooks: force", 'execute_notebooks: "off"')
-    (folder / "_config.yml").write_text(config, encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")} | addresses
-    environment["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(
-        [sys.executable, "-c", CLI, "build", "--all", "."],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert len(pages(folder / "_build" / "html")) >= 9
-    return folder / "_build" / "html"
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("published"), ADDRESSES)
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """The site without addresses: the one at hand, if it was built so."""
-    built = ROOT / "_build" / "html"
-    if (built / "book/index.html").exists() and not any(k.startswith("BOOK_") for k in os.environ):
-        return built
-    return build(tmp_path_factory.mktemp("local"), {})
+from builds import CHAPTERS, REPOSITORY, ROOT, SITE, pages
 
 
 class Head(HTMLParser):
@@ -75,17 +32,21 @@ class Head(HTMLParser):
             self.canonical = attributes["href"]
 
 
-def pages(site):
-    return sorted(site.glob("book/*.html"))
-
-
 def source(page):
     """The file that a page was made of, relative to the root."""
     return next(f"book/{page.stem}{s}" for s in (".ipynb", ".md")
                 if (ROOT / "book" / f"{page.stem}{s}").exists())  # fmt: skip
 
 
-def test_edit_and_launch_buttons_lead_to_the_page_s_own_source(published):
+@pytest.fixture(scope="module")
+def branch(published, tmp_path_factory):
+    """The files of the branch that Colab and Binder open."""
+    target = tmp_path_factory.mktemp("branch")
+    notebooks_branch.lay_out(published, target)
+    return target
+
+
+def test_buttons_edit_the_page_s_source_and_open_its_resolved_notebook(published, branch):
     for page in pages(published):
         links, path = Head(page).links, source(page)
         assert f"{REPOSITORY}/edit/trunk/{path}" in links, page.name
@@ -97,13 +58,31 @@ def test_edit_and_launch_buttons_lead_to_the_page_s_own_source(published):
             assert colab == binder == [], page.name
             continue
         assert set(colab) == {
-            f"https://colab.research.google.com/github/someone/some-book/blob/trunk/{path}"
+            f"https://colab.research.google.com/github/someone/some-book/blob/notebooks/{path}"
         }
         for link in binder:
             address = urlsplit(link)
-            assert address.path == "/v2/gh/someone/some-book/trunk"
+            assert address.path == "/v2/gh/someone/some-book/notebooks"
             assert parse_qs(address.query)["urlpath"] == [f"lab/tree/{path}"]
         assert binder, page.name
+        assert f"../_sources/{path}" in links, page.name
+        download = (published / "_sources" / path).read_bytes()
+        assert (branch / path).read_bytes() == download != (ROOT / path).read_bytes()
+
+
+def test_the_branch_holds_what_its_notebooks_need(branch):
+    for path in CHAPTERS:
+        code = (branch / "book" / path.name).read_text(encoding="utf-8")
+        for name in re.findall(r"\.\./([\w/]+\.\w+)", code):
+            assert (branch / name).is_file(), f"{path.name}: {name}"
+        assert f"(book/{path.name})" in (branch / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "vilogit").glob("*.*"):
+        assert (branch / "vilogit" / path.name).read_bytes() == path.read_bytes()
+    wanted = (branch / ".binder" / "requirements.txt").read_text(encoding="utf-8").split()
+    assert wanted == ["-r", "../requirements.txt"]
+    assert re.search(r"^-e \.$", (branch / "requirements.txt").read_text("utf-8"), re.MULTILINE)
+    for name in ("pyproject.toml", "LICENSE", ".binder/runtime.txt"):
+        assert (branch / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_every_link_into_the_repository_leads_to_a_file(published):

@@ -1,8 +1,9 @@
 """Sphinx extension: links that only a published book has, from addresses in the environment.
 
 ``BOOK_REPOSITORY_URL`` (with ``BOOK_REPOSITORY_BRANCH``, ``main`` by default) adds the buttons that
-launch, edit and report, and is written into the notebooks for download. ``BOOK_SITE_URL`` adds
-canonical links, cards, the site map and the link to the PDF. Without them, none of these appear.
+launch, edit and report, and is written into the notebooks for elsewhere. ``BOOK_SITE_URL`` adds
+canonical links, cards, the site map, the link to the PDF, and the links of those notebooks. Without
+them, none of these appear.
 """
 
 import os
@@ -13,6 +14,8 @@ from docutils import nodes
 
 REPOSITORY = os.environ.get("BOOK_REPOSITORY_URL", "").rstrip("/")
 BRANCH = os.environ.get("BOOK_REPOSITORY_BRANCH") or "main"
+#: Where `tools/notebooks_branch.py` puts what Colab and Binder open.
+NOTEBOOKS = "notebooks"
 SITE = os.environ.get("BOOK_SITE_URL", "").rstrip("/")
 CARD = "book/images/after.png"
 
@@ -36,6 +39,12 @@ def configure(app, config):
         )
 
 
+def aim(app):
+    """Launch from the notebooks' branch; the theme has noted by now which one is to be edited."""
+    if REPOSITORY:
+        app.config.html_theme_options["repository_branch"] = NOTEBOOKS
+
+
 def choose_card(app, pagename, templatename, context, doctree):
     """Use a page's first picture as its card, as the PNG that every network can read."""
     if not (SITE and doctree):
@@ -52,15 +61,6 @@ def choose_card(app, pagename, templatename, context, doctree):
     }
 
 
-def address_notebooks(app, exception):
-    """Tell the notebooks for download where to install `vilogit` from."""
-    if exception is None and REPOSITORY:
-        for path in Path(app.outdir, "_sources").rglob("*.ipynb"):
-            text = path.read_text(encoding="utf-8")
-            filled = text.replace(r"REPOSITORY = \"\"", rf"REPOSITORY = \"{REPOSITORY}\"")
-            path.write_text(filled, encoding="utf-8")
-
-
 def setup(app):
     """Load what the given addresses call for."""
     if SITE:
@@ -68,6 +68,6 @@ def setup(app):
         app.setup_extension("sphinxext.opengraph")
         app.setup_extension("sphinx_sitemap")
     app.connect("config-inited", configure)
+    app.connect("builder-inited", aim, priority=900)
     app.connect("html-page-context", choose_card, priority=400)
-    app.connect("build-finished", address_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
