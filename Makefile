@@ -10,7 +10,7 @@ BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
 SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 PYTEST := $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
-ON_PAGES := tests/browser tests/test_built.py tests/test_licences.py tests/test_published.py
+ON_PAGES := tests/browser tests/test_built.py tests/test_elsewhere.py tests/test_licences.py tests/test_published.py
 
 .PHONY: book test units anywhere matrix serve pdf bench-pages refresh lint lock audit mutants fuzz \
     bench trust real-data clean

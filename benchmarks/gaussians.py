@@ -325,7 +325,7 @@ def _nodes(E: int, fine: bool) -> tuple[np.ndarray, np.ndarray]:
         nodes = np.stack([g.ravel() for g in np.meshgrid(z, z)], axis=1)
         weight = np.outer(weight, weight).ravel()
         return nodes, weight / weight.sum()
-    sobol = stats.qmc.MultivariateNormalQMC(np.zeros(E), rng=np.random.default_rng(3))
+    sobol = stats.qmc.MultivariateNormalQMC(np.zeros(E), seed=np.random.default_rng(3))
     half = sobol.random(2 ** (13 if fine else 10))
     return np.concatenate([half, -half]), np.full(2 * len(half), 0.5 / len(half))
 

@@ -144,11 +144,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             present, kept = np.unique(codes[weight > 0]), weight > 0
             each = np.ones(len(self.classes_))
             each[present] = compute_class_weight(
-                self.class_weight,
-                classes=self.classes_[present],
-                y=y[kept],
-                sample_weight=weight[kept],
+                self.class_weight, classes=self.classes_[present], y=y[kept]
             )
+            if self.class_weight == "balanced":  # by weight, which scikit-learn does from 1.7 on
+                shares = np.bincount(codes, weight)[present]
+                each[present] = shares.sum() / (len(present) * shares)
             weight = check_weights(weight * each[codes], len(X), "class_weight")
         rows = weight > 0
         X, codes, weight = X[rows], codes[rows], weight[rows]
