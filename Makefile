@@ -12,7 +12,7 @@ SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 PYTEST := $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 ON_PAGES := tests/browser tests/test_licences.py tests/test_published.py
 
-.PHONY: book test units serve pdf bench-pages refresh lint lock audit mutants fuzz bench trust real-data clean
+.PHONY: book test units serve lab pdf bench-pages refresh lint lock audit mutants fuzz bench trust real-data clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -30,6 +30,10 @@ units: $(VENV)/.ready
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+# The chapters in JupyterLab, the first one open. ARGS=--allow-root where there is no other user.
+lab: $(VENV)/.ready
+	JUPYTER_CONFIG_PATH=$(CURDIR)/tools/lab $(BIN)/jupyter lab book/01_softmax_jacobian.ipynb $(ARGS)
 
 pdf: book
 	tools/browser.sh
