@@ -10,10 +10,11 @@ BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 
 SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 PYTEST := $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
-ON_PAGES := tests/browser tests/test_built.py tests/test_elsewhere.py tests/test_licences.py tests/test_published.py
+ON_PAGES := tests/browser tests/test_built.py tests/test_elsewhere.py tests/test_licences.py \
+    tests/test_published.py
 
-.PHONY: book test units anywhere matrix serve pdf bench-pages refresh lint lock audit mutants fuzz \
-    bench trust real-data clean
+.PHONY: book test units anywhere matrix serve lab notebooks pdf bench-pages refresh lint lock audit \
+    mutants fuzz bench trust real-data clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -41,6 +42,14 @@ matrix: $(VENV)/.ready
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+# What the published workflow puts on a branch of its own, for Colab and Binder.
+notebooks: book
+	$(BIN)/python tools/notebooks_branch.py
+
+# The chapters in JupyterLab, the first one open. ARGS=--allow-root where there is no other user.
+lab: $(VENV)/.ready
+	JUPYTER_CONFIG_PATH=$(CURDIR)/tools/lab $(BIN)/jupyter lab book/01_softmax_jacobian.ipynb $(ARGS)
 
 pdf: book
 	tools/browser.sh

@@ -33,7 +33,7 @@ def toy():
 
 
 #: The parts of a run that last, longest first: workers that begin with them end together.
-FIRST = ("ipynb", "test_published", "test_pdf")
+FIRST = ("ipynb", "test_lab", "test_published", "test_pdf")
 PAGE = re.compile(r"browser/.*\[(book/\w+\.html)")
 
 
