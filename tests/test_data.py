@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vilogit import one_hot, simulate, softmax
-from vilogit.data import (
+from vilogit.checks import (
     check_array,
     check_inputs,
     check_labels,
@@ -42,9 +42,10 @@ def test_one_hot_names_bad_labels(labels, n_classes, error, message):
 
 
 def test_labels_of_a_fit():
-    np.testing.assert_array_equal(check_labels([0, 1], 2, None), np.eye(2))
-    assert check_labels([0, 0], 2, 3).shape == (2, 3)
-    assert check_labels([0, 2], 2, None).shape == (2, 3)
+    for labels, n_classes, found in (([0, 1], None, 2), ([0, 0], 3, 3), ([0, 2], None, 3)):
+        integers, D = check_labels(labels, 2, n_classes)
+        np.testing.assert_array_equal(integers, labels)
+        assert found == D
     with pytest.raises(ValueError, match="y has 3 labels, but X has 2 rows"):
         check_labels([0, 1, 1], 2, None)
     with pytest.raises(ValueError, match="y holds only class 0; expected two classes or more"):

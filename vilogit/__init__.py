@@ -1,23 +1,18 @@
 """Variational inference for softmax (multi-class logistic) regression.
 
-One file for each chapter of the book, each standing on the ones above it.
+One file for each idea, each standing on the ones that CONTRIBUTING draws above it.
 """
 
+from .averages import expected_softmax
 from .cross_entropy import cross_entropy, cross_entropy_gradient, cross_entropy_hvp
 from .data import Dataset, one_hot, simulate
-from .expectations import expected_softmax
+from .families import load
+from .gaussian import MeanField, elbo, kl_to_prior
+from .posterior import Posterior
+from .progress import ConvergenceWarning
+from .sgd import elbo_and_gradient, fit_sgd
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_jvp
 from .solver import fit
-from .storage import load
-from .variational import (
-    ConvergenceWarning,
-    MeanField,
-    Posterior,
-    elbo,
-    elbo_and_gradient,
-    fit_sgd,
-    kl_to_prior,
-)
 
 __all__ = [
     "ConvergenceWarning",
@@ -50,10 +45,14 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # Matplotlib and ipywidgets load when a drawing function is first asked for.
-    if name in {"flipbook", "picture", "plot_before_after", "plot_class_map"}:
-        from . import visualization
+    if name in {"plot_before_after", "plot_class_map"}:
+        from . import maps
 
-        return getattr(visualization, name)
+        return getattr(maps, name)
+    if name in {"flipbook", "picture"}:
+        from . import frames
+
+        return getattr(frames, name)
     if name == "VariationalLogisticRegression":  # scikit-learn likewise
         from .estimator import VariationalLogisticRegression
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .data import check_array, check_one_hot
+from .checks import check_array, check_one_hot
 from .softmax import log_softmax, softmax, softmax_jvp
 
 

@@ -9,9 +9,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .data import check_positive, check_prior_precision, check_weights
+from .checks import check_positive, check_prior_precision, check_weights
+from .posterior import Posterior
+from .progress import State
 from .solver import fit
-from .variational import Posterior, State
 
 try:
     from scipy.optimize import brentq

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .data import check_array
+from .checks import check_array
 
 
 def softmax(logits: ArrayLike, axis: int = -1) -> np.ndarray:
