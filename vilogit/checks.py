@@ -75,17 +75,21 @@ def check_inputs(X: ArrayLike) -> np.ndarray:
     return X
 
 
-def check_in_units_of_prior(X: np.ndarray, precision: np.ndarray) -> None:
+def check_in_units_of_prior(
+    X: np.ndarray, precision: np.ndarray, weight: np.ndarray | None
+) -> None:
     """Refuse inputs whose squares overflow in units of the prior's standard deviation.
 
-    Of checked arrays, (N, M) and (M, 1).
+    Of checked arrays, (N, M), (M, 1) and (N,).
     """
     tops = np.maximum(X.max(axis=0), -X.min(axis=0))  # no copy of X, as its absolute would be
-    top = (tops / np.sqrt(precision[:, 0])).max()
+    top, of_weight = (tops / np.sqrt(precision[:, 0])).max(), ""
+    if weight is not None and weight.max() > 1:
+        top, of_weight = top * np.sqrt(weight.max()), " * sqrt(sample_weight)"
     if top > _largest(X.dtype):
         raise ValueError(
-            f"X / sqrt(prior_precision) reaches {top:g}, whose square is too large for {X.dtype}; "
-            "raise prior_precision or scale X down"
+            f"X / sqrt(prior_precision){of_weight} reaches {top:g}, whose square is too large for "
+            f"{X.dtype}; raise prior_precision or scale X down"
         )
 
 
@@ -125,12 +129,18 @@ def check_prior_precision(value: ArrayLike, n_features: int) -> np.ndarray:
     return check_positive(precision, "prior_precision", (n_features,))[:, None]
 
 
-def check_weights(value: ArrayLike, n: int, name: str = "sample_weight") -> np.ndarray:
-    """Return the weights of a fit's rows, (n,): not negative, and not all zero."""
-    weight = check_array(value, name, (n,)).astype(np.float64, copy=False)
+def check_weights(value: ArrayLike, X: np.ndarray, name: str = "sample_weight") -> np.ndarray:
+    """Return the weights of a fit's rows, (N,): not negative, not all zero, none too large."""
+    weight = check_array(value, name, (len(X),)).astype(np.float64, copy=False)
     if (weight < 0).any():
         where = int((weight < 0).argmax())
         raise ValueError(f"{name}[{where}] is {weight[where]}; expected none below zero")
+    where = int(weight.argmax())
+    if weight[where] > _largest(X.dtype):
+        raise ValueError(
+            f"{name}[{where}] is {weight[where]:g}, whose sums are too large for {X.dtype}; "
+            "scale the weights down"
+        )
     if not weight.any():
         raise ValueError(f"{name} is zero in every row; expected one row to count at least")
     return weight

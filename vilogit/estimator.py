@@ -140,7 +140,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class, {self.classes_[0]!r}; expected two or more")
-        weight = check_weights(np.ones(len(X)) if sample_weight is None else sample_weight, len(X))
+        weight = check_weights(np.ones(len(X)) if sample_weight is None else sample_weight, X)
         if self.class_weight is not None:
             present, kept = np.unique(codes[weight > 0]), weight > 0
             each = np.ones(len(self.classes_))
@@ -150,7 +150,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
                 y=y[kept],
                 sample_weight=weight[kept],
             )
-            weight = check_weights(weight * each[codes], len(X), "class_weight")
+            weight = check_weights(weight * each[codes], X, "class_weight")
         rows = weight > 0
         X, codes, weight = X[rows], codes[rows], weight[rows]
         inputs = self._inputs(X)

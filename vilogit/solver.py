@@ -94,8 +94,8 @@ def fit(
     X = check_inputs(X)
     labels, D = check_labels(y, len(X), n_classes)
     prior = check_prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
-    check_in_units_of_prior(X, prior)
-    weight = None if sample_weight is None else check_weights(sample_weight, len(X))
+    weight = None if sample_weight is None else check_weights(sample_weight, X)
+    check_in_units_of_prior(X, prior, weight)
     if family not in FAMILIES:
         names = " or ".join(f'"{name}"' for name in FAMILIES)
         raise ValueError(f"family must be {names}, not {family!r}")
