@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from sklearn import datasets
 from test_solver import SETS, awkward, bias
 
-from vilogit import ConvergenceWarning, expected_softmax, fit, one_hot, rows, simulate, softmax
+from vilogit import (
+    ConvergenceWarning,
+    MeanField,
+    elbo,
+    expected_softmax,
+    fit,
+    one_hot,
+    rows,
+    simulate,
+    softmax,
+)
 from vilogit.axes import aligned_kl, curvature_axes, principal_axes, shift_factor
 from vilogit.bound import AlignedBound, Bound
 from vilogit.rows import Rows
@@ -168,6 +178,21 @@ def test_worse_axes_are_not_kept(monkeypatch, rng):
     assert kept.gap <= 1e-3
     np.testing.assert_allclose(kept.axes, principal_axes(X, np.ones((5, 1))))
     assert kept.elbo == pytest.approx(good.elbo, abs=1)
+
+
+def test_coordinates_in_the_axes_are_no_gaussian_of_the_weights():
+    """With as many axes as features their shapes would fit."""
+    X, y, _ = simulate(np.random.default_rng(1))
+    posterior = fit(X, y, family="aligned")
+    assert posterior.location.shape == posterior.mean.shape and not hasattr(posterior, "q")
+    for name in dir(posterior):
+        part = getattr(posterior, name)
+        assert not isinstance(part, MeanField), name
+    q = posterior.marginals()
+    np.testing.assert_allclose(q.mean, posterior.mean)
+    np.testing.assert_allclose(q.scale, posterior.scale)
+    # Independent weights of the same moments are a worse answer, but an answer.
+    assert elbo(q, X, one_hot(y, 3)) < posterior.elbo
 
 
 def gaussian_log_density(posterior, W):

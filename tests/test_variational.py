@@ -130,6 +130,15 @@ def test_the_estimate_is_unbiased():
         assert np.all(np.abs(error) < 4 * standard_error), name
 
 
+def test_a_gradient_is_no_gaussian():
+    """It has no scale to be taken for one, and the functions of a Gaussian refuse it."""
+    rng, q, X, Y = problem(5)
+    gradient = elbo_and_gradient(q, rng.standard_normal((2, 3)), X, Y)[1]
+    assert not hasattr(gradient, "scale") and gradient._fields == ("mean", "rho")
+    with pytest.raises(TypeError, match="q must be a MeanField, not Gradient"):
+        kl_to_prior(gradient, 1.0)
+
+
 def test_many_draws_average_their_single_estimates():
     rng, q, X, Y = problem(6)
     eps = rng.standard_normal((3, 2, 3))

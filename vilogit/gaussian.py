@@ -12,7 +12,7 @@ from .checks import check_array, check_one_hot, check_prior_precision
 
 
 class MeanField(NamedTuple):
-    """A Gaussian with independent weights; also the pair of derivatives in its parameters.
+    """A Gaussian with independent weights.
 
     Attributes
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,9 +25,22 @@ from .progress import ConvergenceWarning, Record, State
 from .softmax import log_softmax, sigmoid
 
 
+class Gradient(NamedTuple):
+    """Partial derivatives in the parameters of a `MeanField`.
+
+    Attributes
+    ----------
+    mean, rho : ndarray, shape (M, D)
+        In the means, and in the unconstrained scales.
+    """
+
+    mean: np.ndarray
+    rho: np.ndarray
+
+
 def elbo_and_gradient(
     q: MeanField, eps: ArrayLike, X: ArrayLike, Y: ArrayLike, prior_precision: ArrayLike = 1.0
-) -> tuple[float, MeanField]:
+) -> tuple[float, Gradient]:
     """Estimate the ELBO and its gradient from given noise, by reparameterisation.
 
     The value is the average over draws of :eq:`def-f` with its sign changed, and the gradient
@@ -49,7 +63,7 @@ def elbo_and_gradient(
     -------
     elbo : float
         In nats, higher is better.
-    gradient : MeanField
+    gradient : Gradient
         Partial derivatives of `elbo` in ``q.mean`` and ``q.rho``.
 
     Raises
@@ -147,7 +161,7 @@ def fit_sgd(
 
 def _elbo_and_gradient(
     q: MeanField, eps: np.ndarray, X: np.ndarray, Y: np.ndarray, precision: np.ndarray
-) -> tuple[float, MeanField]:
+) -> tuple[float, Gradient]:
     """`elbo_and_gradient` of checked arrays."""
     eps = eps.reshape(-1, *q.mean.shape)
     scale = q.scale
@@ -165,6 +179,4 @@ def _elbo_and_gradient(
     # sigmoid(rho) / scale has a limit where both underflow: hence the difference of logarithms.
     slope = sigmoid(q.rho)
     relative_slope = np.exp(-np.logaddexp(0, -q.rho) - log_scale)
-    return float(value), MeanField(
-        -G.mean(axis=0), -(G * eps).mean(axis=0) * slope + relative_slope
-    )
+    return float(value), Gradient(-G.mean(axis=0), -(G * eps).mean(axis=0) * slope + relative_slope)
