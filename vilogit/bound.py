@@ -12,7 +12,14 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 
 from .averages import averages
-from .axes import AlignedPosterior, aligned_kl, curvature_axes, principal_axes, shift_factor
+from .axes import (
+    AlignedPosterior,
+    aligned_kl,
+    common_axes,
+    curvatures,
+    principal_axes,
+    shift_factor,
+)
 from .gaussian import MeanField, inverse_softplus
 from .posterior import MeanFieldPosterior, Posterior
 from .progress import Record
@@ -22,6 +29,7 @@ from .softmax import log_softmax
 _LEAP = 2.5  # most that a log scale may change in one step
 _CG_STEPS, _CG_ERROR = 15, 0.1
 _NEWTON_STEPS, _NEWTON_RISE = 8, 0.5  # to a start: most steps, and nats that one must bring
+_PRODUCTS = 2e10  # that the curvatures of all rows may take, N K K D: a second or two
 
 
 class Point(NamedTuple):
@@ -128,7 +136,7 @@ class Bound:
         """Return the largest share of a step at which no log scale leaps."""
         return min(1.0, _LEAP / max(np.abs(way[1]).max(), _LEAP))
 
-    def turned(self, point: Point) -> tuple[Bound, np.ndarray]:
+    def turned(self, point: Point, accuracy: float) -> tuple[Bound, np.ndarray]:
         """Return the bound in better axes, and where to begin there; for a provisional one."""
         raise NotImplementedError
 
@@ -185,13 +193,19 @@ class PrincipalBound(AlignedBound):
         """Begin in the principal axes."""
         return cls.within(principal_axes(rows.gram_root(), prior), Bound(rows, prior))
 
-    def turned(self, point: Point) -> tuple[AlignedBound, np.ndarray]:
-        """Turn to the axes of the curvature at a point, where the fixed point is known."""
-        Z = self.rows.sample().X
-        spread = np.maximum(point.spread, 0) * (len(self.rows.X) / len(Z))  # rounding: below zero
-        rotation = curvature_axes(Z, spread)
-        precision = 1 + np.square(Z @ rotation).T @ spread / self.kappa
-        theta = np.stack([rotation.T @ point.theta[0], -np.log(precision) / 2])
+    def turned(self, point: Point, accuracy: float) -> tuple[AlignedBound, np.ndarray]:
+        """Turn to the axes of the curvature at a point, where the fixed point is known.
+
+        The curvature is that of all rows, or, of very many, of the sample.
+        """
+        mean, var = point.theta[0], np.exp(2 * point.theta[1])
+        K, D = mean.shape
+        rows = self.rows if len(self.rows.X) * K * K * D < _PRODUCTS else self.rows.sample()
+        H = rows.fold(_curvatures, np.add, mean, var, accuracy) * (len(self.rows.X) / len(rows.X))
+        H = np.eye(K) + H / self.kappa
+        rotation = common_axes(H)
+        precision = np.einsum("dkk->kd", rotation.T @ H @ rotation)
+        theta = np.stack([rotation.T @ mean, -np.log(precision) / 2])
         return AlignedBound.within(self.axes @ rotation, self.given), theta
 
 
@@ -281,6 +295,13 @@ def _sums(slab: Rows, mean: np.ndarray, var: np.ndarray, accuracy: float) -> _Su
         [probs[some].copy()],
         [spread[some].copy()],
     )
+
+
+def _curvatures(slab: Rows, mean: np.ndarray, var: np.ndarray, accuracy: float) -> np.ndarray:
+    x = slab.X
+    moments = x @ mean.astype(x.dtype), (x * x) @ var.astype(x.dtype)
+    spread = averages(*moments, accuracy, slab.weight is None).spread
+    return curvatures(x, slab.weighted(np.maximum(spread, 0)))  # rounding may take it below
 
 
 def _add(a: _Sums, b: _Sums) -> _Sums:

@@ -112,7 +112,7 @@ def fit(
         if bound.provisional:
             point = search.climb(bound, bound.start(), _REALIGN, accuracies[:1])
             if search.left:
-                first, (bound, theta) = (bound, point), bound.turned(point)
+                first, (bound, theta) = (bound, point), bound.turned(point, loose)
                 point = search.climb(bound, theta, tol, accuracies)
                 if point.elbo < first[1].elbo and search.left:
                     bound = first[0]
