@@ -20,7 +20,7 @@ from vilogit.bound import AlignedBound, Bound, Point
 from vilogit.rows import Rows
 from vilogit.search import Search
 
-LEVELS = (1e-2, 1e-3, 1e-5, 1e-8)  # accuracy of a row's averages, as in `vilogit.fit`
+LEVELS = (1e-2, 1e-3, 1e-5)  # accuracy of a row's averages, as in `vilogit.fit`
 SLAB = 2_000_000  # numbers in a temporary array
 
 

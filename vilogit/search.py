@@ -39,7 +39,7 @@ class Search:
     def climb(
         self, bound: Bound, theta: np.ndarray, tol: float, accuracies: tuple[float, ...]
     ) -> Point:
-        """Ascend with finer averages as the gap closes; what is proven, is on the last but one.
+        """Ascend with finer averages as the gap closes; what is proven, is on the last.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class Search:
             Of the averages, coarse ones first.
         """
         level, steps, pairs = 0, 0, []
-        proof = max(len(accuracies) - 2, 0)
+        proof = len(accuracies) - 1
         point = self._kept(bound, bound.evaluate(theta, accuracies[level]))
         metric = bound.metric(point)
         while self.left:
@@ -75,7 +75,7 @@ class Search:
                 t /= 2
             if new is None:
                 # Rounding hides the way up: look closer, or give up where one cannot.
-                if level == len(accuracies) - 1 or not self.left:
+                if level == proof or not self.left:
                     break
                 level, pairs = level + 1, []
                 point = self._kept(bound, bound.evaluate(point.theta, accuracies[level]))

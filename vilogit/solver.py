@@ -31,7 +31,6 @@ from .search import Search
 
 _LOOSE, _CLOSE = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
 _REALIGN = 1.0  # gap in the principal axes at which to turn to the curvature's, in nats
-_BEST = 1e-8  # the best that a row's averages can do
 
 
 def fit(
@@ -105,7 +104,7 @@ def fit(
 
     # Two classes are cheap, so their averages need not be as loose.
     loose = max(_LOOSE if D > 2 else _CLOSE, accuracy)
-    accuracies = (loose, max(_CLOSE, accuracy), accuracy, min(_BEST, accuracy))
+    accuracies = (loose, max(_CLOSE, accuracy), accuracy)
     # Inputs near the largest of numbers end in infinite gaps, and in the warning below.
     with np.errstate(over="ignore", invalid="ignore"):
         bound = FAMILIES[family].of(Rows.of(X, labels, D, weight), prior)
