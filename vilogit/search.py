@@ -52,7 +52,7 @@ class Search:
         accuracies : tuple of float
             Of the averages, coarse ones first.
         """
-        level, steps, pairs = 0, 0, []
+        level, pairs = 0, []
         proof = len(accuracies) - 1
         point = self._kept(bound, bound.evaluate(theta, accuracies[level]))
         metric = bound.metric(point)
@@ -82,9 +82,7 @@ class Search:
                 continue
             pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
             pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
-            point, steps = new, steps + 1
-            if steps == 3:
-                metric = bound.metric(point)
+            point = new
         return point
 
     def _kept(self, bound: Bound, point: Point) -> Point:
