@@ -111,11 +111,8 @@ def fit(
         if bound.provisional:
             point = search.climb(bound, bound.start(), _REALIGN, accuracies[:1])
             if search.left:
-                first, (bound, theta) = (bound, point), bound.turned(point, loose)
+                bound, theta = bound.turned(point, loose)
                 point = search.climb(bound, theta, tol, accuracies)
-                if point.elbo < first[1].elbo and search.left:
-                    bound = first[0]
-                    point = search.climb(bound, first[1].theta, tol, accuracies)
         else:
             point = search.climb(bound, bound.start(), tol, accuracies)
         posterior = bound.posterior(point, tuple(search.trace))
