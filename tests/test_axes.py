@@ -274,7 +274,7 @@ def test_two_classes_in_their_own_axes_are_full_rank():
     U = np.eye(3)
     for _ in range(8):
         turned = AlignedBound.within(U, Bound(Rows.of(X, y, 2, None), np.ones((3, 1))))
-        point = Search(100).climb(turned, turned.start(), 1e-10, (1e-9,))
+        point = Search(100).climb(turned, turned.start(), 1e-10, (1e-9, 1e-9, 1e-9))
         U = U @ curvature_axes(turned.rows.X, point.spread)
     assert point.elbo == pytest.approx(best, abs=1e-6)
 

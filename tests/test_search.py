@@ -38,7 +38,7 @@ class Hill:
 def asked(hill, most=100):
     """The places where a climb looks from 0, up to the one that it takes."""
     search = Search(most)
-    end = search.climb(hill, np.zeros(1), 0.5, (1e-5,))
+    end = search.climb(hill, np.zeros(1), 0.5, (1e-5, 1e-5, 1e-5))
     assert len(search.trace) == len(hill.asked) and search.left == most - len(hill.asked)
     return hill.asked[1:], float(end.theta[0])
 
@@ -49,19 +49,19 @@ def test_a_step_that_still_climbs_at_its_end_is_taken():
         assert asked(hill) == ([1], 1)
 
 
-def test_a_step_beyond_the_top_is_taken_where_the_value_rose_enough():
-    assert asked(Hill(0.6))[0] == [1]  # from -0.18 to -0.08
-    assert asked(Hill(0.4))[0] == [1, 0.5]  # from -0.08 to -0.18: half way is better
+def test_a_step_beyond_the_top_is_taken_where_the_slope_turned_by_less_than_four_fifths():
+    """There a parabola is higher than at the start, by a tenth of what its slope promised."""
+    assert asked(Hill(0.6))[0] == [1]  # from 0.6 to -0.4
+    assert asked(Hill(0.5))[0] == [1, 0.5]  # from 0.5 to -0.5: half way is better
     assert asked(Hill(0.2))[0] == [1, 0.5, 0.25]
-    # A ten-thousandth of what the slope promised is asked for.
-    rise = 0.6
-    dropped = -(0.18 - 0.08) + 1e-4 * rise
-    assert asked(Hill(0.6, error=dropped + 1e-6))[0] == [1]
-    assert asked(Hill(0.6, error=dropped - 1e-6))[0] == [1, 0.5]
-    # Half way, half as much: 0.025 more than -0.045, less what the error takes.
-    half = -0.025 + 1e-4 * 0.5 * 0.3
-    assert asked(Hill(0.3, error=half + 1e-6))[0] == [1, 0.5]
-    assert asked(Hill(0.3, error=half - 1e-6))[0] == [1, 0.5, 0.25]
+    assert asked(Hill(1 / 1.8 + 1e-9))[0] == [1]
+    assert asked(Hill(1 / 1.8 - 1e-9))[0] == [1, 0.5]
+
+
+def test_values_are_not_compared():
+    """They may be of another accuracy than those before."""
+    assert asked(Hill(0.6, error=-100))[0] == [1]
+    assert asked(Hill(0.5, error=100))[0] == [1, 0.5]
 
 
 def test_a_search_gives_up_where_nothing_rises_or_nothing_is_left():
@@ -202,7 +202,7 @@ def test_the_search_remembers_the_last_six_steps():
             theta = theta + step
         return theta
 
-    end = Search(11).climb(Valley(), start, 1e-300, (1e-5,)).theta
+    end = Search(11).climb(Valley(), start, 1e-300, (1e-5, 1e-5, 1e-5)).theta
     np.testing.assert_allclose(end, after(10, kept=6), rtol=1e-6)
     for kept in (5, 7):
         assert np.abs(end - after(10, kept)).max() > 1e-3

@@ -12,6 +12,8 @@ from .progress import Record, State
 
 _PAIRS = 6  # steps that the metric remembers
 _PLAIN = 1e-5  # a gap that averages in single precision can still show
+_SHORTEST = 1e-6  # share of a step below which there is no way up
+_BEYOND = 0.8  # of the slope, turned: a parabola is then a tenth higher (Hager and Zhang, 2005)
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 
@@ -37,9 +39,9 @@ class Search:
         return self.most - len(self.trace)
 
     def climb(
-        self, bound: Bound, theta: np.ndarray, tol: float, accuracies: tuple[float, ...]
+        self, bound: Bound, theta: np.ndarray, tol: float, accuracies: tuple[float, float, float]
     ) -> Point:
-        """Ascend with finer averages as the gap closes; what is proven, is on the last.
+        """Ascend until the gap is at most `tol` by fine averages, or nothing rises by them.
 
         Parameters
         ----------
@@ -50,39 +52,35 @@ class Search:
         tol : float
             Gap at which to stop, in nats.
         accuracies : tuple of float
-            Of the averages, coarse ones first.
+            Of the averages: far from the optimum, within a nat, and fine.
         """
-        level, pairs = 0, []
-        proof = len(accuracies) - 1
-        point = self._kept(bound, bound.evaluate(theta, accuracies[level]))
+        (far, near, fine), pairs = accuracies, []
+        point = self._kept(bound, bound.evaluate(theta, far))
         metric = bound.metric(point)
         while self.left:
-            if level < proof and point.gap <= max(tol, _PLAIN):
-                level = proof
-                point = self._kept(bound, bound.evaluate(point.theta, accuracies[level]))
-                continue
-            if point.gap <= tol:
+            new = None
+            if point.gap > max(tol, 0 if near == fine else _PLAIN):
+                accuracy = far if point.gap > 1 else near
+                way = bfgs(point.slope, pairs, partial(metric.direction, point))
+                rise, t = np.vdot(point.slope, way), bound.longest(way)
+                while new is None and self.left and rise > 0 and t > _SHORTEST:
+                    ahead = self._kept(bound, bound.evaluate(point.theta + t * way, accuracy))
+                    # The bound is concave: where it still rises, it has risen all the way, and
+                    # beyond its top it is higher for a while. Slopes tell, values may differ in
+                    # accuracy.
+                    if np.vdot(ahead.slope, way) >= -_BEYOND * rise:
+                        new = ahead
+                    t /= 2
+                pairs = pairs if new else []
+            if new is not None:
+                pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
+                pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
+                point = new
+            elif near == fine or not self.left:
                 break
-            way = bfgs(point.slope, pairs, partial(metric.direction, point))
-            finer = level < proof - 1 and point.gap < 1
-            level += finer
-            rise, t, new = np.vdot(point.slope, way), bound.longest(way), None
-            while self.left and rise > 0 and t > 1e-6:
-                ahead = bound.evaluate(point.theta + t * way, accuracies[level])
-                if _risen(point, self._kept(bound, ahead), way, t, finer):
-                    new = ahead
-                    break
-                t /= 2
-            if new is None:
-                # Rounding hides the way up: look closer, or give up where one cannot.
-                if level == proof or not self.left:
-                    break
-                level, pairs = level + 1, []
-                point = self._kept(bound, bound.evaluate(point.theta, accuracies[level]))
-                continue
-            pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
-            pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
-            point = new
+            else:  # the gap looks closed, or rounding hides the way up: look closer
+                far = near = fine
+                point = self._kept(bound, bound.evaluate(point.theta, fine))
         return point
 
     def _kept(self, bound: Bound, point: Point) -> Point:
@@ -92,15 +90,6 @@ class Search:
             q = bound.posterior(point).marginals()
             self.callback(State(len(self.trace), q, point.elbo, point.gap))
         return point
-
-
-def _risen(point: Point, ahead: Point, way: np.ndarray, t: float, finer: bool) -> bool:
-    """Whether a step of length `t` has brought enough; values of unlike accuracy do not compare."""
-    rise, slope = np.vdot(point.slope, way), np.vdot(ahead.slope, way)
-    # The bound is concave: where it still rises at the far end, it has risen all the way.
-    if slope >= 0 or (finer and slope > -rise / 2):
-        return True
-    return ahead.elbo >= point.elbo + 1e-4 * t * rise and not finer
 
 
 def bfgs(slope: np.ndarray, pairs: Pairs, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

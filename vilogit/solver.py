@@ -109,7 +109,7 @@ def fit(
     with np.errstate(over="ignore", invalid="ignore"):
         bound = FAMILIES[family].of(Rows.of(X, labels, D, weight), prior)
         if bound.provisional:
-            point = search.climb(bound, bound.start(), _REALIGN, accuracies[:1])
+            point = search.climb(bound, bound.start(), _REALIGN, (loose, loose, loose))
             if search.left:
                 bound, theta = bound.turned(point, loose)
                 point = search.climb(bound, theta, tol, accuracies)
