@@ -8,15 +8,13 @@ Three rules, each exact to the accuracy asked for, chosen row by row:
   :eq:`eq-gumbel-integral`, at a cost linear in the number of classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import check_array, check_positive
+from . import checks
 from .race import WIDE, Averages, Grid, everywhere, make_grid, race
 from .wide import SIGHT, WIDEST, in_larger_units, nearby
 
@@ -62,9 +60,9 @@ def expected_softmax(
     probabilities by less than 1e-3. A row's values depend on that row alone; its cost grows with
     its largest standard deviation, and is linear in D.
     """
-    mean = check_array(logit_mean, "logit_mean", ("N", "D")).astype(np.float64, copy=False)
-    var = check_array(logit_var, "logit_var", mean.shape).astype(np.float64, copy=False)
-    accuracy = float(check_positive(accuracy, "accuracy", ()))
+    mean = checks.array(logit_mean, "logit_mean", ("N", "D")).astype(np.float64, copy=False)
+    var = checks.array(logit_var, "logit_var", mean.shape).astype(np.float64, copy=False)
+    accuracy = float(checks.positive(accuracy, "accuracy", ()))
     if mean.shape[1] < 2:
         raise ValueError(f"logit_mean has shape {mean.shape}; expected two classes or more")
     if (var < 0).any():
@@ -93,7 +91,7 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = 
     """
     accuracy = min(max(accuracy, 1e-9), 0.1)
     top_var = var.T.copy().max(axis=0, initial=0.0)  # a few classes are slow as the inner loop
-    unit = None
+    unit = np.ones((1, 1))
     if top_var.max(initial=0.0) > WIDEST**2:
         unit, mean, var = in_larger_units(mean, var)
         top_var = np.minimum(top_var, WIDEST**2)
@@ -105,8 +103,6 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = 
             part = rule(mean[rows], var[rows])
             for whole, piece in zip(out, part, strict=True):
                 whole[rows] = piece
-    if unit is None:
-        return out
     return Averages(unit[:, 0] * out.log_sum_exp, out.probs, out.spread / unit)
 
 
@@ -165,9 +161,7 @@ def _expansion(mean: np.ndarray, var: np.ndarray) -> Averages:
     total = p.sum(axis=0)
     p /= total
 
-    def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.einsum("dn,dn->n", a, b)
-
+    dot = partial(np.einsum, "dn,dn->n")
     pp, vp = p * p, v * p
     T, S = dot(v, p), dot(vp, p)
     b = v - 2 * vp

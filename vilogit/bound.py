@@ -4,32 +4,23 @@ The variables are the means and the logarithms of the scales. `Bound` is the ELB
 weights; `AlignedBound` (chapter 6) is the same sum in axes of its own.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from . import axes
 from .averages import averages
-from .axes import (
-    AlignedPosterior,
-    aligned_kl,
-    common_axes,
-    curvatures,
-    principal_axes,
-    shift_factor,
-)
+from .axes import AlignedPosterior
 from .gaussian import MeanField, inverse_softplus
-from .posterior import MeanFieldPosterior, Posterior
-from .progress import Record
+from .posterior import MeanFieldPosterior, Posterior, Record
 from .rows import Rows
 from .softmax import log_softmax
 
 _LEAP = 2.5  # most that a log scale may change in one step
 _CG_STEPS, _CG_ERROR = 15, 0.1
 _NEWTON_STEPS, _NEWTON_RISE = 8, 0.5  # to a start: most steps, and nats that one must bring
-_PRODUCTS = 2e10  # that the curvatures of all rows may take, N K K D: a second or two
+_PRODUCTS = 2e10  # that the axes.curvatures of all rows may take, N K K D: a second or two
 
 
 class Point(NamedTuple):
@@ -92,18 +83,15 @@ class Bound:
 
     def evaluate(self, theta: np.ndarray, accuracy: float) -> Point:
         """Compute the bound, its slope in the means and log scales, and the gap, :eq:`eq-gap`."""
-        prior, kappa = self.prior, self.kappa
-        mean, log_scale = theta
+        (mean, log_scale), prior, kappa = theta, self.prior, self.kappa
         var = np.exp(2 * log_scale)
-        sums = self.rows.fold(_sums, _add, mean, var, accuracy)
+        likelihood, pull, curvature, *some = self.rows.fold(_sums, _add, mean, var, accuracy)
         kl = np.sum(prior * mean**2 + kappa * (prior * var - 1 - np.log(prior) - 2 * log_scale)) / 2
-        precision = prior + np.maximum(sums.curvature, 0) / kappa
-        slope = np.stack([sums.pull - prior * mean, kappa - var * (kappa * prior + sums.curvature)])
+        precision = prior + np.maximum(curvature, 0) / kappa
+        slope = np.stack([pull - prior * mean, kappa - var * (kappa * prior + curvature)])
         gap = np.sum((slope[0] ** 2 + slope[1] ** 2 / (kappa * var)) / prior) / 2
-        return Point(
-            theta, float(sums.likelihood - kl), slope, float(gap), precision,
-            np.concatenate(sums.probs), np.concatenate(sums.spread),
-        )  # fmt: skip
+        probs, spread = map(np.concatenate, some)
+        return Point(theta, float(likelihood - kl), slope, float(gap), precision, probs, spread)
 
     def start(self) -> np.ndarray:
         """Nearly the most probable weights, by Newton steps, and the scales of the curvature there.
@@ -114,7 +102,8 @@ class Bound:
         share = len(some.X) / len(self.rows.X)
         few = replace(self, rows=some, prior=self.prior * share)
         X, Y = some.X, some.one_hot()
-        mean, best, step, newton = np.zeros((X.shape[1], Y.shape[1])), -np.inf, 0.0, None
+        mean = step = np.zeros((X.shape[1], Y.shape[1]))
+        best, newton = -np.inf, None
         for _ in range(_NEWTON_STEPS):
             new = mean + step
             log_probs = log_softmax(X @ new.astype(X.dtype, copy=False))
@@ -128,7 +117,7 @@ class Bound:
         precision = self.prior + (X * X).T @ spread / share / self.kappa
         return np.stack([mean, -np.log(precision) / 2])
 
-    def metric(self, point: Point) -> Newton:
+    def metric(self, point: Point) -> "Newton":
         """Return what turns slopes into steps, near a point."""
         return Newton(self, point.spread)
 
@@ -136,7 +125,7 @@ class Bound:
         """Return the largest share of a step at which no log scale leaps."""
         return min(1.0, _LEAP / max(np.abs(way[1]).max(), _LEAP))
 
-    def turned(self, point: Point, accuracy: float) -> tuple[Bound, np.ndarray]:
+    def turned(self, point: Point, accuracy: float) -> tuple["Bound", np.ndarray]:
         """Return the bound in better axes, and where to begin there; for a provisional one."""
         raise NotImplementedError
 
@@ -164,21 +153,21 @@ class AlignedBound(Bound):
     posterior_type = AlignedPosterior
 
     @classmethod
-    def within(cls, axes: np.ndarray, given: Bound) -> Self:
+    def within(cls, turn: np.ndarray, given: Bound) -> Self:
         """Turn the rows of a bound in the reader's axes."""
-        return cls(given.rows.turned(axes), np.ones((axes.shape[1], 1)), axes, given)
+        return cls(given.rows.turned(turn), np.ones((turn.shape[1], 1)), turn, given)
 
     @property
     def kappa(self) -> float:
         """See `axes.shift_factor`."""
-        return shift_factor(self.rows.n_classes)
+        return axes.shift_factor(self.rows.n_classes)
 
     def posterior(self, point: Point, trace: tuple[Record, ...] = ()) -> AlignedPosterior:
         """Turn a point into its Gaussian; the exact divergence replaces the bound's."""
         mean, log_scale = point.theta
         var = np.exp(2 * log_scale)
         bound = np.sum(mean**2 + self.kappa * (var - 1 - 2 * log_scale)) / 2
-        elbo = point.elbo + float(bound) - aligned_kl(mean, var)
+        elbo = point.elbo + float(bound) - axes.aligned_kl(mean, var)
         rho = inverse_softplus(np.exp(log_scale))
         return AlignedPosterior(mean, rho, self.axes, self.given.prior, elbo, trace, point.gap)
 
@@ -191,7 +180,7 @@ class PrincipalBound(AlignedBound):
     @classmethod
     def of(cls, rows: Rows, prior: np.ndarray) -> Self:
         """Begin in the principal axes."""
-        return cls.within(principal_axes(rows.gram_root(), prior), Bound(rows, prior))
+        return cls.within(axes.principal_axes(rows.gram_root(), prior), Bound(rows, prior))
 
     def turned(self, point: Point, accuracy: float) -> tuple[AlignedBound, np.ndarray]:
         """Turn to the axes of the curvature at a point, where the fixed point is known.
@@ -203,7 +192,7 @@ class PrincipalBound(AlignedBound):
         rows = self.rows if len(self.rows.X) * K * K * D < _PRODUCTS else self.rows.sample()
         H = rows.fold(_curvatures, np.add, mean, var, accuracy) * (len(self.rows.X) / len(rows.X))
         H = np.eye(K) + H / self.kappa
-        rotation = common_axes(H)
+        rotation = axes.common_axes(H)
         precision = np.einsum("dkk->kd", rotation.T @ H @ rotation)
         theta = np.stack([rotation.T @ mean, -np.log(precision) / 2])
         return AlignedBound.within(self.axes @ rotation, self.given), theta
@@ -238,10 +227,9 @@ class Newton:
 
     def solve(self, probs: np.ndarray, spread: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Solve with the averaged Hessian by a few conjugate-gradient steps."""
-        X, P = self.X, probs
         # E[J] is approximated by J at the average, scaled to the right trace.
-        size = np.maximum(spread.sum(axis=1), 0) / np.maximum((P * (1 - P)).sum(axis=1), 1e-30)
-        PS = P * size[:, None] * self.times
+        trace = np.maximum((probs * (1 - probs)).sum(axis=1, keepdims=True), 1e-30)
+        scaled = probs * np.maximum(spread.sum(axis=1, keepdims=True), 0) / trace * self.times
         x, r = np.zeros_like(target), target
         p = z = self._precondition(r)
         rz = np.vdot(r, z)
@@ -249,15 +237,13 @@ class Newton:
         for _ in range(_CG_STEPS):
             if not rz > stop:
                 break
-            t = X @ p.astype(X.dtype, copy=False)
-            t -= np.einsum("nd,nd->n", P, t)[:, None]
-            Hp = self.prior * p + X.T @ (PS * t)
+            t = self.X @ p.astype(self.X.dtype, copy=False)
+            t -= np.einsum("nd,nd->n", probs, t)[:, None]
+            Hp = self.prior * p + self.X.T @ (scaled * t)
             bend = np.vdot(p, Hp)
             if not bend > 0:  # all digits lost: the steps so far must do
                 break
-            a = rz / bend
-            x = x + a * p
-            r = r - a * Hp
+            x, r = x + rz / bend * p, r - rz / bend * Hp
             z = self._precondition(r)
             rz, old = np.vdot(r, z), rz
             p = z + rz / old * p
@@ -269,40 +255,33 @@ class Newton:
         return z - z.mean(axis=1, keepdims=True)
 
 
-class _Sums(NamedTuple):
-    """What rows add to the likelihood and its slopes, and the averages of those in the sample."""
-
-    likelihood: float
-    pull: np.ndarray
-    curvature: np.ndarray
-    probs: list[np.ndarray]
-    spread: list[np.ndarray]
+_Sums = tuple[float, np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]
 
 
 def _sums(slab: Rows, mean: np.ndarray, var: np.ndarray, accuracy: float) -> _Sums:
-    x, Y = slab.X, slab.one_hot()
-    square, some = x * x, slab.sampled()
-    logit_mean = x @ mean.astype(x.dtype, copy=False)
+    """Return what rows add to the likelihood, its pull on the means and its curvature.
+
+    Also the averages of probabilities and weighted spread, for those in the sample.
+    """
+    x, Y, some = slab.X, slab.one_hot(), slab.sampled()
+    square, logit_mean = x * x, x @ mean.astype(x.dtype, copy=False)
     logit_var = square @ var.astype(x.dtype, copy=False)
     # Not in single precision with weights: or one of 2 were not quite a row given twice.
     log_sum_exp, probs, spread = averages(logit_mean, logit_var, accuracy, slab.weight is None)
     probs = probs.astype(x.dtype, copy=False)
     spread = slab.weighted(spread).astype(x.dtype, copy=False)
-    return _Sums(
-        np.vdot(Y, logit_mean) - slab.weighted(log_sum_exp[:, None]).sum(),
-        (x.T @ (Y - slab.weighted(probs))).astype(np.float64, copy=False),
-        (square.T @ spread).astype(np.float64, copy=False),
-        [probs[some].copy()],
-        [spread[some].copy()],
-    )
+    likelihood = np.vdot(Y, logit_mean) - slab.weighted(log_sum_exp[:, None]).sum()
+    pull = (x.T @ (Y - slab.weighted(probs))).astype(np.float64, copy=False)
+    curvature = (square.T @ spread).astype(np.float64, copy=False)
+    return likelihood, pull, curvature, [probs[some].copy()], [spread[some].copy()]
+
+
+def _add(a: _Sums, b: _Sums) -> _Sums:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4]
 
 
 def _curvatures(slab: Rows, mean: np.ndarray, var: np.ndarray, accuracy: float) -> np.ndarray:
     x = slab.X
     moments = x @ mean.astype(x.dtype), (x * x) @ var.astype(x.dtype)
     spread = averages(*moments, accuracy, slab.weight is None).spread
-    return curvatures(x, slab.weighted(np.maximum(spread, 0)))  # rounding may take it below
-
-
-def _add(a: _Sums, b: _Sums) -> _Sums:
-    return _Sums(*map(np.add, a[:3], b[:3]), a.probs + b.probs, a.spread + b.spread)
+    return axes.curvatures(x, slab.weighted(np.maximum(spread, 0)))  # rounding: below zero

@@ -14,15 +14,13 @@ array          shape                meaning
 A float32 ``X`` stays float32; every other real array becomes float64.
 """
 
-from __future__ import annotations
-
 import operator
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
-def check_array(value: ArrayLike, name: str, shape: tuple, *, finite: bool = True) -> np.ndarray:
+def array(value: ArrayLike, name: str, shape: tuple, *, finite: bool = True) -> np.ndarray:
     """Return a real array of the expected shape, float32 kept, all else float64.
 
     Parameters
@@ -44,29 +42,26 @@ def check_array(value: ArrayLike, name: str, shape: tuple, *, finite: bool = Tru
     ValueError
         If the shape is wrong or, where `finite`, a value is not.
     """
-    array = _real(value, name)
-    if shape[:1] == (...,):
-        trailing = shape[1:]
-        given = array.shape[max(array.ndim - len(trailing), 0) :]
-    else:
-        trailing, given = shape, array.shape
-    fits = len(given) == len(trailing) and all(
-        isinstance(want, str) or want == have for want, have in zip(trailing, given, strict=True)
+    values = _real(value, name)
+    leading = shape[:1] == (...,)
+    wanted = shape[leading:]
+    have = values.shape[values.ndim - len(wanted) :] if leading else values.shape
+    fits = len(have) == len(wanted) and all(
+        isinstance(want, str) or want == n for want, n in zip(wanted, have, strict=True)
     )
     if not fits:
-        wanted = ", ".join("..." if s is ... else str(s) for s in shape)
-        comma = "," if len(shape) == 1 else ""
-        raise ValueError(f"{name} has shape {array.shape}; expected ({wanted}{comma})")
-    if finite and not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        needed = ", ".join("..." if s is ... else str(s) for s in shape) + "," * (len(shape) == 1)
+        raise ValueError(f"{name} has shape {values.shape}; expected ({needed})")
+    if finite and not np.isfinite(values).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         at = f" at index {where}" if where else ""
-        raise ValueError(f"{name} must be finite, but holds {array[where]}{at}")
-    return array
+        raise ValueError(f"{name} must be finite, but holds {values[where]}{at}")
+    return values
 
 
-def check_inputs(X: ArrayLike) -> np.ndarray:
+def inputs(X: ArrayLike) -> np.ndarray:
     """Return the inputs of a fit: a finite (N, M) array with at least one row and one column."""
-    X = check_array(X, "X", ("N", "M"))
+    X = array(X, "X", ("N", "M"))
     if 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}; expected at least one row and one column")
     top = max(X.max(), -X.min())
@@ -75,9 +70,7 @@ def check_inputs(X: ArrayLike) -> np.ndarray:
     return X
 
 
-def check_in_units_of_prior(
-    X: np.ndarray, precision: np.ndarray, weight: np.ndarray | None
-) -> None:
+def in_units_of_prior(X: np.ndarray, precision: np.ndarray, weight: np.ndarray | None) -> None:
     """Refuse inputs whose squares overflow in units of the prior's standard deviation.
 
     Of checked arrays, (N, M), (M, 1) and (N,).
@@ -87,32 +80,28 @@ def check_in_units_of_prior(
     if weight is not None and weight.max() > 1:
         top, of_weight = top * np.sqrt(weight.max()), " * sqrt(sample_weight)"
     if top > _largest(X.dtype):
-        raise ValueError(
-            f"X / sqrt(prior_precision){of_weight} reaches {top:g}, whose square is too large for "
-            f"{X.dtype}; raise prior_precision or scale X down"
-        )
+        what = f"X / sqrt(prior_precision){of_weight} reaches {top:g}, whose square is too large"
+        raise ValueError(f"{what} for {X.dtype}; raise prior_precision or scale X down")
 
 
-def check_labels(y: ArrayLike, n: int, n_classes: int | None) -> tuple[np.ndarray, int]:
+def labels(y: ArrayLike, n: int, n_classes: int | None) -> tuple[np.ndarray, int]:
     """Return the labels of a fit's rows as integers, and the number of classes, two at least."""
     if n_classes is not None:
-        n_classes = check_size(n_classes, "n_classes", at_least=2)
-    labels = label_integers(y, n_classes)
-    if len(labels) != n:
-        raise ValueError(f"y has {len(labels)} labels, but X has {n} rows")
+        n_classes = size(n_classes, "n_classes", at_least=2)
+    integers = label_integers(y, n_classes)
+    if len(integers) != n:
+        raise ValueError(f"y has {len(integers)} labels, but X has {n} rows")
     if n_classes is None:
-        n_classes = int(labels.max()) + 1
+        n_classes = int(integers.max()) + 1
         if n_classes < 2:
-            raise ValueError(
-                "y holds only class 0; expected two classes or more (pass n_classes if some "
-                "are absent)"
-            )
-    return labels, n_classes
+            expected = "expected two classes or more (pass n_classes if some are absent)"
+            raise ValueError(f"y holds only class 0; {expected}")
+    return integers, n_classes
 
 
-def check_one_hot(Y: ArrayLike, n: int, n_classes: int | str) -> np.ndarray:
+def one_hot(Y: ArrayLike, n: int, n_classes: int | str) -> np.ndarray:
     """Return labels as (n, D) rows of probabilities; one-hot rows are the usual case."""
-    Y = check_array(Y, "Y", (n, n_classes))
+    Y = array(Y, "Y", (n, n_classes))
     totals = Y.sum(axis=1)
     wrong = (Y < 0).any(axis=1) | (np.abs(totals - 1) > 1e-6)
     if wrong.any():
@@ -121,59 +110,55 @@ def check_one_hot(Y: ArrayLike, n: int, n_classes: int | str) -> np.ndarray:
     return Y
 
 
-def check_prior_precision(value: ArrayLike, n_features: int) -> np.ndarray:
+def prior_precision(value: ArrayLike, n_features: int) -> np.ndarray:
     """Return the prior precision as an array that broadcasts over (M, D): () or (M, 1)."""
     precision = _real(value, "prior_precision")
     if precision.ndim == 0:
-        return check_positive(precision, "prior_precision", ())
-    return check_positive(precision, "prior_precision", (n_features,))[:, None]
+        return positive(precision, "prior_precision", ())
+    return positive(precision, "prior_precision", (n_features,))[:, None]
 
 
-def check_weights(value: ArrayLike, X: np.ndarray, name: str = "sample_weight") -> np.ndarray:
+def weights(value: ArrayLike, X: np.ndarray, name: str = "sample_weight") -> np.ndarray:
     """Return the weights of a fit's rows, (N,): not negative, not all zero, none too large."""
-    weight = check_array(value, name, (len(X),)).astype(np.float64, copy=False)
+    weight = array(value, name, (len(X),)).astype(np.float64, copy=False)
     if (weight < 0).any():
         where = int((weight < 0).argmax())
         raise ValueError(f"{name}[{where}] is {weight[where]}; expected none below zero")
     where = int(weight.argmax())
     if weight[where] > _largest(X.dtype):
-        raise ValueError(
-            f"{name}[{where}] is {weight[where]:g}, whose sums are too large for {X.dtype}; "
-            "scale the weights down"
-        )
+        what = f"{name}[{where}] is {weight[where]:g}, whose sums are too large for {X.dtype}"
+        raise ValueError(f"{what}; scale the weights down")
     if not weight.any():
         raise ValueError(f"{name} is zero in every row; expected one row to count at least")
     return weight
 
 
-def check_positive(value: ArrayLike, name: str, shape: tuple) -> np.ndarray:
+def positive(value: ArrayLike, name: str, shape: tuple) -> np.ndarray:
     """Return a finite array of the given shape with every entry above zero, as float64."""
-    array = check_array(value, name, shape).astype(np.float64)
-    if (array <= 0).any():
-        raise ValueError(f"{name} must be positive, but holds {array.min()}")
-    return array
+    values = array(value, name, shape).astype(np.float64)
+    if (values <= 0).any():
+        raise ValueError(f"{name} must be positive, but holds {values.min()}")
+    return values
 
 
-def check_size(value: int, name: str, *, at_least: int) -> int:
+def size(value: int, name: str, *, at_least: int) -> int:
     """Return an integer that is at least `at_least`."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
-        size = operator.index(value)
+        count = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {value!r}") from None
-    if size < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, not {size}")
-    return size
+    if count < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, not {count}")
+    return count
 
 
-def check_rng(rng: np.random.Generator) -> None:
+def rng(value: np.random.Generator) -> None:
     """Refuse anything but a generator: randomness has one source, in the caller's hands."""
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"rng must be a numpy.random.Generator, not {type(rng).__name__}; "
-            "make one with np.random.default_rng(seed)"
-        )
+    if not isinstance(value, np.random.Generator):
+        what = f"rng must be a numpy.random.Generator, not {type(value).__name__}"
+        raise TypeError(f"{what}; make one with np.random.default_rng(seed)")
 
 
 def label_integers(y: ArrayLike, n_classes: int | None) -> np.ndarray:

@@ -1,13 +1,11 @@
 """The toy problem of every chapter, and labels as rows with a single one."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import check_positive, check_rng, check_size, label_integers
+from . import checks
 
 
 class Dataset(NamedTuple):
@@ -29,14 +27,9 @@ class Dataset(NamedTuple):
 
 
 def simulate(
-    rng: np.random.Generator,
-    n: int = 60,
-    n_classes: int = 3,
-    n_features: int = 2,
-    *,
-    extent: float = 5.0,
-    prior_precision: float = 1.0,
-) -> Dataset:
+    rng: np.random.Generator, n: int = 60, n_classes: int = 3, n_features: int = 2, *,
+    extent: float = 5.0, prior_precision: float = 1.0,
+) -> Dataset:  # fmt: skip
     """Draw a data set from the model: uniform inputs, Gaussian weights, categorical labels.
 
     Parameters
@@ -63,12 +56,12 @@ def simulate(
     ValueError
         If a size or a positive number is out of range.
     """
-    check_rng(rng)
-    n = check_size(n, "n", at_least=1)
-    n_classes = check_size(n_classes, "n_classes", at_least=2)
-    n_features = check_size(n_features, "n_features", at_least=1)
-    extent = check_positive(extent, "extent", ())
-    precision = check_positive(prior_precision, "prior_precision", ())
+    checks.rng(rng)
+    n = checks.size(n, "n", at_least=1)
+    n_classes = checks.size(n_classes, "n_classes", at_least=2)
+    n_features = checks.size(n_features, "n_features", at_least=1)
+    extent = float(checks.positive(extent, "extent", ()))
+    precision = checks.positive(prior_precision, "prior_precision", ())
     X = np.column_stack([rng.uniform(-extent, extent, (n, n_features)), np.ones(n)])
     W = rng.standard_normal((n_features + 1, n_classes)) / np.sqrt(precision)
     # The largest of logits with Gumbel noise added is a draw from their softmax.
@@ -95,5 +88,5 @@ def one_hot(y: ArrayLike, n_classes: int) -> np.ndarray:
     TypeError, ValueError
         If the labels are not integers or lie outside the range.
     """
-    n_classes = check_size(n_classes, "n_classes", at_least=1)
-    return np.eye(n_classes)[label_integers(y, n_classes)]
+    n_classes = checks.size(n_classes, "n_classes", at_least=1)
+    return np.eye(n_classes)[checks.label_integers(y, n_classes)]

@@ -1,16 +1,12 @@
 """The families by name, a line each: what `fit` climbs, and what `load` makes of a file."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np
 
-from . import storage
+from . import checks, storage
 from .bound import Bound, PrincipalBound
-from .checks import check_array
-from .posterior import Posterior
-from .progress import Record
+from .posterior import Posterior, Record
 
 FAMILIES: dict[str, type[Bound]] = {
     "mean-field": Bound,
@@ -45,12 +41,11 @@ def load(path: str | os.PathLike) -> Posterior:
 def _posterior(arrays: dict[str, np.ndarray]) -> Posterior:
     """Check what a file holds as if a user had typed it in."""
     bound = FAMILIES.get(str(arrays.get("family")))
-    kind = bound and bound.posterior_type
+    kind = bound.posterior_type if bound else None
     if kind is None or arrays.keys() != {"family", "elbo", "gap", "trace", *kind.parts}:
         raise ValueError(f"it holds {sorted(arrays)}, which is no family's")
-    elbo, gap = (
-        float(check_array(arrays[name], name, (), finite=False)) for name in ("elbo", "gap")
-    )
-    records = check_array(arrays["trace"], "trace", ("steps", 2), finite=False)
+    elbo, gap = (checks.array(arrays[name], name, (), finite=False) for name in ("elbo", "gap"))
+    records = checks.array(arrays["trace"], "trace", ("steps", 2), finite=False)
     trace = tuple(Record(*record) for record in records.tolist())
-    return kind.from_arrays([arrays[part] for part in kind.parts], elbo, trace, gap)
+    parts = [arrays[part] for part in kind.parts]
+    return kind.from_arrays(parts, elbo=float(elbo), trace=trace, gap=float(gap))

@@ -1,7 +1,5 @@
 """Figures as pictures in a page, and pictures in a row as flip books (chapter 4)."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -45,7 +43,7 @@ def flipbook(
     steps = list(steps)
     if not steps:
         raise ValueError("steps is empty; expected at least one frame")
-    frames, places = [], []
+    frames, places = list[ipywidgets.HTML](), list[object]()
     for step in steps:
         figure = draw(step)
         # Every frame has the places of the first: nothing jumps, and they are worked out once.
@@ -60,10 +58,8 @@ def flipbook(
     stack = ipywidgets.Stack(frames, selected_index=0)
     last = len(frames) - 1
     play = ipywidgets.Play(min=0, max=last, interval=400, show_repeat=False)
-    slider = ipywidgets.IntSlider(
-        min=0, max=last, readout=False, description="frame",
-        layout=ipywidgets.Layout(width="60%"),
-    )  # fmt: skip
+    slider = ipywidgets.IntSlider(min=0, max=last, readout=False, description="frame")
+    slider.layout.width = "60%"
     ipywidgets.jslink((play, "value"), (slider, "value"))
     ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
     return ipywidgets.VBox([stack, ipywidgets.HBox([play, slider])])

@@ -1,14 +1,12 @@
 """Independent weights: the Gaussian, its divergence from the prior and its ELBO (chapter 3)."""
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import checks
 from .averages import expected_softmax
-from .checks import check_array, check_one_hot, check_prior_precision
 
 
 class MeanField(NamedTuple):
@@ -31,7 +29,7 @@ class MeanField(NamedTuple):
         return softplus(self.rho)
 
     @classmethod
-    def with_scale(cls, mean: np.ndarray, scale: np.ndarray) -> MeanField:
+    def with_scale(cls, mean: np.ndarray, scale: np.ndarray) -> Self:
         """Gaussian of these means and standard deviations."""
         return cls(mean, inverse_softplus(scale))
 
@@ -57,20 +55,15 @@ def kl_to_prior(q: MeanField, prior_precision: ArrayLike) -> float:
         If an argument does not hold finite real numbers of these shapes.
     """
     q = check_gaussian(q)
-    precision = check_prior_precision(prior_precision, len(q.mean))
-    log_variance_ratio = np.log(precision) + 2 * log_softplus(q.rho)
-    terms = precision * (q.mean**2 + q.scale**2) - 1 - log_variance_ratio
+    precision = checks.prior_precision(prior_precision, len(q.mean))
+    terms = precision * (q.mean**2 + q.scale**2) - 1 - np.log(precision) - 2 * log_softplus(q.rho)
     return float(terms.sum() / 2)
 
 
 def elbo(
-    q: MeanField,
-    X: ArrayLike,
-    Y: ArrayLike,
-    prior_precision: ArrayLike = 1.0,
-    *,
+    q: MeanField, X: ArrayLike, Y: ArrayLike, prior_precision: ArrayLike = 1.0, *,
     accuracy: float = 1e-8,
-) -> float:
+) -> float:  # fmt: skip
     """Evidence lower bound by quadrature, :eq:`def-elbo`; no sampling.
 
     Parameters
@@ -97,8 +90,8 @@ def elbo(
         If an argument does not hold finite real numbers of these shapes.
     """
     q = check_gaussian(q)
-    X = check_array(X, "X", ("N", len(q.mean)))
-    Y = check_one_hot(Y, len(X), q.mean.shape[1])
+    X = checks.array(X, "X", ("N", len(q.mean)))
+    Y = checks.one_hot(Y, len(X), q.mean.shape[1])
     mean, var = logit_moments(q, X)
     log_sum_exp = expected_softmax(mean, var, accuracy=accuracy).log_sum_exp
     return float(np.sum(Y * mean) - log_sum_exp.sum()) - kl_to_prior(q, prior_precision)
@@ -128,5 +121,5 @@ def check_gaussian(q: MeanField) -> MeanField:
     """Return a Gaussian whose arrays are finite and of one shape, (M, D)."""
     if not isinstance(q, MeanField):
         raise TypeError(f"q must be a MeanField, not {type(q).__name__}")
-    mean = check_array(q.mean, "q.mean", ("M", "D"))
-    return MeanField(mean, check_array(q.rho, "q.rho", mean.shape))
+    mean = checks.array(q.mean, "q.mean", ("M", "D"))
+    return MeanField(mean, checks.array(q.rho, "q.rho", mean.shape))

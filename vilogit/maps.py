@@ -1,8 +1,7 @@
 """Class probabilities as colour (chapter 4): maps, and the before-and-after figure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from .checks import check_array, check_inputs
+from . import checks
 from .data import Dataset
 from .posterior import Posterior
 from .softmax import softmax
@@ -23,6 +22,7 @@ PALETTE = ("#0072B2", "#E69F00", "#005A3E", "#CC79A7", "#56B4E9", "#D55E00", "#F
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _PAPER = 0.1  # share of white light in a map, so that points stand out on it
+_LINES = {"colors": "#222222", "linewidths": (1.1, 0.9), "linestyles": ("-", ":")}
 
 
 def blend(probs: ArrayLike) -> np.ndarray:
@@ -45,20 +45,15 @@ def blend(probs: ArrayLike) -> np.ndarray:
     ValueError
         If there are more classes than colours.
     """
-    return _encode(check_array(probs, "probs", (..., "D")) @ _lamps(probs))
+    shares = checks.array(probs, "probs", (..., "D"))
+    return _encode(shares @ _lamps(shares))
 
 
 def plot_class_map(
-    predict_proba: Callable[[np.ndarray], np.ndarray],
-    X: ArrayLike,
-    y: ArrayLike,
-    *,
-    ax: Axes | None = None,
-    limits: Sequence[float] | None = None,
-    resolution: int = 150,
-    class_names: Sequence[str] | None = None,
-    title: str = "",
-) -> Axes:
+    predict_proba: Callable[[np.ndarray], np.ndarray], X: ArrayLike, y: ArrayLike, *,
+    ax: Axes | None = None, limits: Sequence[float] | None = None, resolution: int = 150,
+    class_names: Sequence[str] | None = None, title: str = "",
+) -> Axes:  # fmt: skip
     """Draw class probabilities over the first two columns as colour, and the points on them.
 
     Solid lines bound the region where one class has more than half of the probability, dotted
@@ -93,7 +88,7 @@ def plot_class_map(
     ValueError
         If `X` has fewer than two columns, or the classes outnumber the colours.
     """
-    X, y = check_inputs(X), np.asarray(y)
+    X, y = checks.inputs(X), np.asarray(y)
     if X.shape[1] < 2:
         raise ValueError(f"X has shape {X.shape}; expected at least two columns to map")
     if ax is None:
@@ -101,7 +96,7 @@ def plot_class_map(
     if limits is None:
         low, high = X[:, :2].min(axis=0), X[:, :2].max(axis=0)
         margin = 0.06 * np.where(high > low, high - low, 1.0)
-        limits = np.stack([low - margin, high + margin], axis=1).ravel()
+        limits = np.stack([low - margin, high + margin], axis=1).ravel().tolist()
     left, right, bottom, top = limits
 
     across, up = np.linspace(left, right, resolution), np.linspace(bottom, top, resolution)
@@ -114,13 +109,9 @@ def plot_class_map(
     for d in range(probs.shape[-1]):
         levels, peak = [0.5, 0.9], probs[..., d].max()
         if probs[..., d].min() < 0.5 < peak:
-            ax.contour(
-                across, up, probs[..., d], levels[: 1 + (peak > 0.9)],
-                colors="#222222", linewidths=(1.1, 0.9), linestyles=("-", ":"),
-            )  # fmt: skip
-    for d, (color, marker) in enumerate(
-        zip(_per_class(PALETTE, probs), _per_class(MARKERS, probs), strict=True)
-    ):
+            ax.contour(across, up, probs[..., d], levels[: 1 + (peak > 0.9)], **_LINES)
+    signs = zip(_per_class(PALETTE, probs), _per_class(MARKERS, probs), strict=True)
+    for d, (color, marker) in enumerate(signs):
         here = y == d
         ax.scatter(
             X[here, 0], X[here, 1], s=34, c=color, marker=marker, edgecolors="white",
@@ -158,15 +149,11 @@ def plot_before_after(
     figure, panels = plt.subplots(
         2, 2, figsize=(6.8, 6.2), sharex=True, sharey=True, layout="constrained"
     )
+    draw = partial(plot_class_map, limits=limits, resolution=resolution)
     for row, (when, posterior) in zip(panels, (("before", before), ("after", after)), strict=True):
-        plot_class_map(
-            lambda grid: softmax(grid @ W), X, y, ax=row[0], limits=limits,
-            resolution=resolution, title="true",
-        )  # fmt: skip
-        plot_class_map(
-            posterior.predict_proba, X, posterior.predict(X), ax=row[1], limits=limits,
-            resolution=resolution, title=f"learned, {when} training",
-        )  # fmt: skip
+        draw(lambda grid: softmax(grid @ W), X, y, ax=row[0], title="true")
+        title = f"learned, {when} training"
+        draw(posterior.predict_proba, X, posterior.predict(X), ax=row[1], title=title)
         row[0].set_ylabel("$x_2$")
     for panel in panels[1]:
         panel.set_xlabel("$x_1$")
@@ -175,7 +162,7 @@ def plot_before_after(
 
 def _lamps(probs: np.ndarray) -> np.ndarray:
     """Class colours as linear RGB, (D, 3)."""
-    encoded = np.array([to_rgb(color) for color in _per_class(PALETTE, np.asarray(probs))])
+    encoded = np.array([to_rgb(color) for color in _per_class(PALETTE, probs)])
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 

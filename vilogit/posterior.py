@@ -3,22 +3,50 @@
 A family adds what is its own, the moments, the draws and the arrays of its file: the rest is here.
 """
 
-from __future__ import annotations
-
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import storage
+from . import checks, storage
 from .averages import expected_entropy, expected_softmax
-from .checks import check_array, check_rng, check_size
 from .gaussian import MeanField, logit_moments
-from .progress import Record
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit stopped before it reached what it was asked for."""
+
+
+class Record(NamedTuple):
+    """One evaluation of the ELBO in a fit: its value and the proven gap to the optimum, nats."""
+
+    elbo: float
+    gap: float
+
+
+class State(NamedTuple):
+    """What the callback of a fit sees.
+
+    Attributes
+    ----------
+    step : int
+        `fit_sgd`: updates made so far; 0 is the random start. `fit`: evaluations made so far.
+    q : MeanField
+        The approximation there.
+    elbo : float
+        Its ELBO in nats; for `fit_sgd` a noisy estimate from one draw.
+    gap : float
+        Proven bound on the distance to the optimum in nats; NaN for `fit_sgd`.
+    """
+
+    step: int
+    q: MeanField
+    elbo: float
+    gap: float = np.nan
 
 
 class Posterior(ABC):
@@ -48,7 +76,7 @@ class Posterior(ABC):
     family: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]
 
-    def __new__(cls, *fields: object, **named: object) -> Posterior:
+    def __new__(cls, *fields: object, **named: object) -> Any:
         """Make one of the plain family where none is named, as a path is of its system's kind."""
         return super().__new__(MeanFieldPosterior if cls is Posterior else cls)
 
@@ -98,9 +126,7 @@ class Posterior(ABC):
 
     @classmethod
     @abstractmethod
-    def from_arrays(
-        cls, arrays: Sequence[np.ndarray], elbo: float, trace: Sequence[Record], gap: float
-    ) -> Posterior:
+    def from_arrays(cls, arrays: Sequence[np.ndarray], **rest: Any) -> Self:
         """Check arrays, as if a user had typed them in, and turn them into a posterior."""
 
     def marginals(self) -> MeanField:
@@ -171,10 +197,9 @@ class Posterior(ABC):
         OSError
             If the file cannot be written.
         """
-        own = dict(zip(self.parts, self.arrays(), strict=True))
+        arrays = dict(zip(self.parts, self.arrays(), strict=True))
         trace = np.reshape(self.trace, (-1, 2)).astype(np.float64)
-        common = {"elbo": np.float64(self.elbo), "gap": np.float64(self.gap), "trace": trace}
-        storage.write(path, {"family": np.array(self.family)} | own | common)
+        storage.write(path, family=self.family, elbo=self.elbo, gap=self.gap, trace=trace, **arrays)
 
 
 @dataclass(frozen=True)
@@ -199,18 +224,14 @@ class MeanFieldPosterior(Posterior):
         """Standard deviations of the weights, shape (M, D)."""
         return self.q.scale
 
-    def marginals(self) -> MeanField:
-        """`q` itself."""
-        return self.q
-
     def logit_moments(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the logits, :eq:`eq-logit-moments`; see `Posterior`."""
-        return logit_moments(self.q, check_array(X, "X", ("N", len(self.mean))))
+        return logit_moments(self.q, checks.array(X, "X", ("N", len(self.mean))))
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw `n` weight matrices from q, shape (n, M, D); errors as in `Posterior.sample`."""
-        n = check_size(n, "n", at_least=0)
-        check_rng(rng)
+        n = checks.size(n, "n", at_least=0)
+        checks.rng(rng)
         return self.mean + self.scale * rng.standard_normal((n, *self.mean.shape))
 
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -218,9 +239,7 @@ class MeanFieldPosterior(Posterior):
         return self.q
 
     @classmethod
-    def from_arrays(
-        cls, arrays: Sequence[np.ndarray], elbo: float, trace: Sequence[Record], gap: float
-    ) -> MeanFieldPosterior:
+    def from_arrays(cls, arrays: Sequence[np.ndarray], **rest: Any) -> Self:
         """Check means and unconstrained scales, and turn them into a posterior."""
-        mean = check_array(arrays[0], "mean", ("M", "D"))
-        return cls(MeanField(mean, check_array(arrays[1], "rho", mean.shape)), elbo, trace, gap)
+        mean = checks.array(arrays[0], "mean", ("M", "D"))
+        return cls(MeanField(mean, checks.array(arrays[1], "rho", mean.shape)), **rest)

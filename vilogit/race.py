@@ -4,8 +4,6 @@ With Gumbel noise added, a logit becomes a score, and the largest score has the 
 softmax. The integral, :eq:`eq-gumbel-integral`, runs over the score that none exceeds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -109,12 +107,7 @@ def make_grid(width: float, accuracy: float, n_classes: int, single: bool = True
     return Grid(nodes, weights, scores, reach, frequency)
 
 
-def race(
-    mean: np.ndarray,
-    var: np.ndarray,
-    grid: Grid,
-    factors: Callable[[np.ndarray, np.ndarray], Factor],
-) -> Averages:
+def race(mean: np.ndarray, var: np.ndarray, grid: Grid, factors: Callable[..., Factor]) -> Averages:
     """Integrate over the score u that no logit with Gumbel noise exceeds.
 
     `factors` averages over every logit, given means (D, n) above the lowest score and standard
@@ -153,10 +146,8 @@ def everywhere(above: np.ndarray, scale: np.ndarray, grid: Grid, scratch: np.nda
     noise = np.exp(nodes * scale)
     minus_t, density = scratch[:, : n * grid.scores.size * scale.size].reshape(2, n, -1)
     with np.errstate(over="ignore"):
-        np.multiply(
-            -np.exp(above - grid.scores[:, None, None]), noise[:, None],
-            out=minus_t.reshape(n, *shape),
-        )  # fmt: skip
+        nearest = -np.exp(above - grid.scores[:, None, None])
+        np.multiply(nearest, noise[:, None], out=minus_t.reshape(n, *shape))
     np.clip(minus_t, -LARGEST, 0, out=minus_t)  # numbers below the normal range are slow
     np.exp(minus_t, out=density)
     cdf = weights @ density

@@ -1,11 +1,9 @@
 """The rows of a fit: inputs, labels and weights, seen a slab at a time or by a sample."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import reduce
 from itertools import repeat
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -42,13 +40,12 @@ class Rows(NamedTuple):
     first: int = 0
 
     @classmethod
-    def of(cls, X: np.ndarray, y: np.ndarray, n_classes: int, weight: np.ndarray | None) -> Rows:
+    def of(cls, X: np.ndarray, y: np.ndarray, n_classes: int, weight: np.ndarray | None) -> Self:
         """Rows of checked arrays that count, and how sparse their sample is."""
         if weight is not None:
             some = weight > 0
             X, y, weight = X[some], y[some], weight[some, None].astype(X.dtype)
-        n, m = X.shape
-        return cls(X, y, n_classes, weight, max(1, n // max(_ENOUGH, 20 * m)))
+        return cls(X, y, n_classes, weight, max(1, len(X) // max(_ENOUGH, 20 * X.shape[1])))
 
     def fold(
         self, work: Callable[..., _Part], join: Callable[[_Part, _Part], _Part], *shared: object
@@ -58,7 +55,7 @@ class Rows(NamedTuple):
         slabs = (self._part(slice(k, k + size), k) for k in range(0, len(self.X), size))
         return reduce(join, map(work, slabs, *map(repeat, shared)))
 
-    def sample(self) -> Rows:
+    def sample(self) -> Self:
         """Return evenly spaced rows of all."""
         return self._part(self.sampled())._replace(every=1)
 
@@ -66,7 +63,7 @@ class Rows(NamedTuple):
         """Which rows of these are in the sample of all."""
         return slice(-self.first % self.every, None, self.every)
 
-    def turned(self, axes: np.ndarray) -> Rows:
+    def turned(self, axes: np.ndarray) -> Self:
         """Return the same rows with their inputs in other axes, (M, K)."""
         return self._replace(X=self.X @ axes.astype(self.X.dtype, copy=False))
 
@@ -82,6 +79,6 @@ class Rows(NamedTuple):
         """Return inputs whose Gram matrix counts every row by its weight, (N, M)."""
         return self.X if self.weight is None else self.X * np.sqrt(self.weight)
 
-    def _part(self, rows: slice, first: int = 0) -> Rows:
+    def _part(self, rows: slice, first: int = 0) -> Self:
         weight = None if self.weight is None else self.weight[rows]
         return self._replace(X=self.X[rows], y=self.y[rows], weight=weight, first=first)

@@ -1,14 +1,12 @@
 """Up a concave bound by limited-memory BFGS; knows neither softmax nor Gaussians (chapter 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from .bound import Bound, Point
-from .progress import Record, State
+from .posterior import Record, State
 
 _PAIRS = 6  # steps that the metric remembers
 _PLAIN = 1e-5  # a gap that averages in single precision can still show
@@ -24,19 +22,14 @@ class Search:
     Parameters
     ----------
     most : int
-        Most evaluations of all climbs together.
+        Most evaluations of all climbs together; `left` counts them down.
     callback : callable, optional
         Called with a `State` after each.
     """
 
     def __init__(self, most: int, callback: Callable[[State], object] | None = None) -> None:
-        self.most, self.callback = most, callback
+        self.left, self.callback = most, callback
         self.trace: list[Record] = []
-
-    @property
-    def left(self) -> int:
-        """Evaluations that are left."""
-        return self.most - len(self.trace)
 
     def climb(
         self, bound: Bound, theta: np.ndarray, tol: float, accuracies: tuple[float, float, float]
@@ -54,7 +47,8 @@ class Search:
         accuracies : tuple of float
             Of the averages: far from the optimum, within a nat, and fine.
         """
-        (far, near, fine), pairs = accuracies, []
+        far, near, fine = accuracies
+        pairs: Pairs = []
         point = self._kept(bound, bound.evaluate(theta, far))
         metric = bound.metric(point)
         while self.left:
@@ -68,8 +62,7 @@ class Search:
                     # The bound is concave: where it still rises, it has risen all the way, and
                     # beyond its top it is higher for a while. Slopes tell, values may differ in
                     # accuracy.
-                    if np.vdot(ahead.slope, way) >= -_BEYOND * rise:
-                        new = ahead
+                    new = ahead if np.vdot(ahead.slope, way) >= -_BEYOND * rise else None
                     t /= 2
                 pairs = pairs if new else []
             if new is not None:
@@ -85,6 +78,7 @@ class Search:
 
     def _kept(self, bound: Bound, point: Point) -> Point:
         """Take note of an evaluation, and return it."""
+        self.left -= 1
         self.trace.append(Record(point.elbo, point.gap))
         if self.callback is not None:
             q = bound.posterior(point).marginals()

@@ -1,7 +1,5 @@
 """The textbook's loop: noisy gradients of the ELBO by reparameterisation (chapter 3)."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,19 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import (
-    check_array,
-    check_inputs,
-    check_labels,
-    check_one_hot,
-    check_positive,
-    check_prior_precision,
-    check_rng,
-    check_size,
-)
+from . import checks
 from .gaussian import MeanField, check_gaussian, elbo, log_softplus
-from .posterior import MeanFieldPosterior
-from .progress import ConvergenceWarning, Record, State
+from .posterior import ConvergenceWarning, MeanFieldPosterior, Record, State
 from .softmax import log_softmax, sigmoid
 
 
@@ -72,26 +60,20 @@ def elbo_and_gradient(
         If an argument does not hold finite real numbers of these shapes.
     """
     q = check_gaussian(q)
-    eps = check_array(eps, "eps", (..., *q.mean.shape))
+    eps = checks.array(eps, "eps", (..., *q.mean.shape))
     if eps.ndim not in (2, 3) or 0 in eps.shape:
         raise ValueError(f"eps has shape {eps.shape}; expected (M, D) or (S, M, D), none of it 0")
-    X = check_array(X, "X", ("N", len(q.mean)))
-    Y = check_one_hot(Y, len(X), q.mean.shape[1])
-    precision = check_prior_precision(prior_precision, len(q.mean))
+    X = checks.array(X, "X", ("N", len(q.mean)))
+    Y = checks.one_hot(Y, len(X), q.mean.shape[1])
+    precision = checks.prior_precision(prior_precision, len(q.mean))
     return _elbo_and_gradient(q, eps, X, Y, precision)
 
 
 def fit_sgd(
-    X: ArrayLike,
-    y: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    steps: int = 5000,
-    learning_rate: float = 0.003,
-    prior_precision: ArrayLike = 1.0,
-    n_classes: int | None = None,
+    X: ArrayLike, y: ArrayLike, *, rng: np.random.Generator, steps: int = 5000,
+    learning_rate: float = 0.003, prior_precision: ArrayLike = 1.0, n_classes: int | None = None,
     callback: Callable[[State], object] | None = None,
-) -> MeanFieldPosterior:
+) -> MeanFieldPosterior:  # fmt: skip
     """Fit by the textbook's update, :eq:`eq-update`: one draw a step, a decaying rate.
 
     Parameters
@@ -128,13 +110,13 @@ def fit_sgd(
     ConvergenceWarning
         If the ELBO ends below its start: the rate is too high for these inputs.
     """
-    X = check_inputs(X)
-    labels, D = check_labels(y, len(X), n_classes)
+    X = checks.inputs(X)
+    labels, D = checks.labels(y, len(X), n_classes)
     Y = np.eye(D)[labels]
-    check_rng(rng)
-    steps = check_size(steps, "steps", at_least=1)
-    learning_rate = float(check_positive(learning_rate, "learning_rate", ()))
-    precision = check_prior_precision(prior_precision, X.shape[1])
+    checks.rng(rng)
+    steps = checks.size(steps, "steps", at_least=1)
+    learning_rate = float(checks.positive(learning_rate, "learning_rate", ()))
+    precision = checks.prior_precision(prior_precision, X.shape[1])
 
     shape = (X.shape[1], Y.shape[1])
     q = start = MeanField(rng.standard_normal(shape), np.zeros(shape))
@@ -153,9 +135,8 @@ def fit_sgd(
         warnings.warn(
             f"fit_sgd ended at an ELBO of {after:.6g}, not above its start at {before:.6g}; "
             f"try a learning_rate below {learning_rate:g} or inputs of unit scale",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+            ConvergenceWarning, stacklevel=2,
+        )  # fmt: skip
     return MeanFieldPosterior(q, after, tuple(trace))
 
 
@@ -164,9 +145,8 @@ def _elbo_and_gradient(
 ) -> tuple[float, Gradient]:
     """`elbo_and_gradient` of checked arrays."""
     eps = eps.reshape(-1, *q.mean.shape)
-    scale = q.scale
     log_scale = log_softplus(q.rho)
-    W = q.mean + scale * eps
+    W = q.mean + q.scale * eps
 
     log_probs = log_softmax(X @ W.astype(X.dtype, copy=False))
     log_likelihood = np.sum(Y * log_probs, axis=(1, 2), dtype=np.float64)
@@ -174,8 +154,7 @@ def _elbo_and_gradient(
     log_q = np.sum(-(eps**2) / 2 - log_scale, axis=(1, 2))  # both without ln(2 pi) / 2
     value = np.mean(log_likelihood + log_prior - log_q)
 
-    residual = np.exp(log_probs) - Y
-    G = np.matmul(X.T, residual, dtype=np.float64) + precision * W
+    G = np.matmul(X.T, np.exp(log_probs) - Y, dtype=np.float64) + precision * W
     # sigmoid(rho) / scale has a limit where both underflow: hence the difference of logarithms.
     slope = sigmoid(q.rho)
     relative_slope = np.exp(-np.logaddexp(0, -q.rho) - log_scale)

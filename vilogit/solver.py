@@ -6,26 +6,15 @@ fixed point. The way starts near the most probable weights, where the same Newto
 the cost of plain softmax.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks import (
-    check_in_units_of_prior,
-    check_inputs,
-    check_labels,
-    check_positive,
-    check_prior_precision,
-    check_size,
-    check_weights,
-)
+from . import checks
 from .families import FAMILIES
-from .posterior import Posterior
-from .progress import ConvergenceWarning, State
+from .posterior import ConvergenceWarning, Posterior, State
 from .rows import Rows
 from .search import Search
 
@@ -34,18 +23,11 @@ _REALIGN = 1.0  # gap in the principal axes at which to turn to the curvature's,
 
 
 def fit(
-    X: ArrayLike,
-    y: ArrayLike,
-    *,
-    prior_precision: ArrayLike = 1.0,
-    family: str = "mean-field",
-    n_classes: int | None = None,
-    sample_weight: ArrayLike | None = None,
-    tol: float = 1e-3,
-    accuracy: float = 1e-5,
-    max_evaluations: int = 200,
+    X: ArrayLike, y: ArrayLike, *, prior_precision: ArrayLike = 1.0, family: str = "mean-field",
+    n_classes: int | None = None, sample_weight: ArrayLike | None = None, tol: float = 1e-3,
+    accuracy: float = 1e-5, max_evaluations: int = 200,
     callback: Callable[[State], object] | None = None,
-) -> Posterior:
+) -> Posterior:  # fmt: skip
     """Fit by exact expectations: deterministic, nothing to tune, with a proven gap.
 
     Parameters
@@ -90,17 +72,17 @@ def fit(
     ConvergenceWarning
         If the gap is still above `tol` when evaluations or digits run out.
     """
-    X = check_inputs(X)
-    labels, D = check_labels(y, len(X), n_classes)
-    prior = check_prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
-    weight = None if sample_weight is None else check_weights(sample_weight, X)
-    check_in_units_of_prior(X, prior, weight)
+    X = checks.inputs(X)
+    labels, D = checks.labels(y, len(X), n_classes)
+    prior = checks.prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
+    weight = None if sample_weight is None else checks.weights(sample_weight, X)
+    checks.in_units_of_prior(X, prior, weight)
     if family not in FAMILIES:
         names = " or ".join(f'"{name}"' for name in FAMILIES)
         raise ValueError(f"family must be {names}, not {family!r}")
-    tol = float(check_positive(tol, "tol", ()))
-    accuracy = float(check_positive(accuracy, "accuracy", ()))
-    search = Search(check_size(max_evaluations, "max_evaluations", at_least=1), callback)
+    tol = float(checks.positive(tol, "tol", ()))
+    accuracy = float(checks.positive(accuracy, "accuracy", ()))
+    search = Search(checks.size(max_evaluations, "max_evaluations", at_least=1), callback)
 
     # Two classes are cheap, so their averages need not be as loose.
     loose = max(_LOOSE if D > 2 else _CLOSE, accuracy)
@@ -108,20 +90,18 @@ def fit(
     # Inputs near the largest of numbers end in infinite gaps, and in the warning below.
     with np.errstate(over="ignore", invalid="ignore"):
         bound = FAMILIES[family].of(Rows.of(X, labels, D, weight), prior)
+        theta = bound.start()
         if bound.provisional:
-            point = search.climb(bound, bound.start(), _REALIGN, (loose, loose, loose))
+            point = search.climb(bound, theta, _REALIGN, (loose, loose, loose))
             if search.left:
                 bound, theta = bound.turned(point, loose)
-                point = search.climb(bound, theta, tol, accuracies)
-        else:
-            point = search.climb(bound, bound.start(), tol, accuracies)
+        if search.left:
+            point = search.climb(bound, theta, tol, accuracies)
         posterior = bound.posterior(point, tuple(search.trace))
     if not posterior.gap <= tol:
         warnings.warn(
-            f"fit stopped after {len(search.trace)} evaluations with a gap of "
-            f"{posterior.gap:.3g} nats, above tol={tol:g}; raise max_evaluations or tol, or "
-            "scale the inputs",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+            f"fit stopped after {len(search.trace)} evaluations with a gap of {posterior.gap:.3g} "
+            f"nats, above tol={tol:g}; raise max_evaluations or tol, or scale the inputs",
+            ConvergenceWarning, stacklevel=2,
+        )  # fmt: skip
     return posterior

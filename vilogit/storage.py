@@ -1,13 +1,11 @@
 """Arrays to one file and back: without pickle, written whole or not at all."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from zipfile import ZipFile
 
 import numpy as np
@@ -16,14 +14,14 @@ _FORMAT = 1
 _Made = TypeVar("_Made")
 
 
-def write(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
+def write(path: str | os.PathLike, **arrays: Any) -> None:
     """Write named arrays to one ``.npz`` file; what it is under, `Posterior.save` says."""
     path = Path(path)
     # Under a name of its own first: the rename that ends it leaves no moment in between.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with open(draft, "xb") as file:
-            np.savez(file, vilogit=np.int64(_FORMAT), **arrays)
+            np.savez(file, vilogit=_FORMAT, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
@@ -43,10 +41,8 @@ def read(path: str | os.PathLike, make: Callable[[dict[str, np.ndarray]], _Made]
             arrays = dict(file)
         if "vilogit" not in arrays:
             raise ValueError("it was not saved by vilogit")
-        if (found := arrays.pop("vilogit")) != _FORMAT:
-            raise ValueError(
-                f"its format is {found}, this vilogit knows {_FORMAT}; try a newer one"
-            )
+        if (is_ := arrays.pop("vilogit")) != _FORMAT:
+            raise ValueError(f"its format is {is_}, this vilogit knows {_FORMAT}; try a newer one")
         return make(arrays)
     except Exception as error:  # a damaged archive fails in many ways
         raise ValueError(f"{path} is not a posterior that vilogit can read: {error}") from error

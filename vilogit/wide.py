@@ -1,7 +1,5 @@
 """Rows with wide logits: few nodes are in sight of one score, and units for rows wider still."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .race import LARGEST, Factor, Grid
