@@ -16,9 +16,11 @@ from scipy import linalg, stats
 
 from vilogit import expected_softmax, fit, log_softmax, one_hot
 from vilogit.axes import AlignedPosterior, curvature_axes, principal_axes, shift_factor
-from vilogit.solver import _aligned, _climb, _evaluate, _Problem, _start
+from vilogit.bound import AlignedBound, Bound, Point
+from vilogit.rows import Rows
+from vilogit.search import Search
 
-LEVELS = (1e-2, 1e-3, 1e-5, 1e-8)  # accuracy of a row's averages, as in `vilogit.fit`
+LEVELS = (1e-2, 1e-3, 1e-5)  # accuracy of a row's averages, as in `vilogit.fit`
 SLAB = 2_000_000  # numbers in a temporary array
 
 
@@ -176,23 +178,18 @@ def aligned(X: np.ndarray, y: np.ndarray, n_classes: int, tol: float = 1e-3) -> 
 
 def shift_only(X: np.ndarray, y: np.ndarray, n_classes: int, tol: float = 1e-3) -> Freed:
     """Free the shift and keep the axes that the data came in."""
-    flat = np.ones((X.shape[1], 1))
-    problem = _Problem(X, one_hot(y, n_classes), flat, shift_factor(n_classes))
-    point, count = _ascend(problem, tol, _start(problem))
-    q = _aligned(point, np.eye(X.shape[1]), flat, (None,) * count)
-    return freed(X, y, q)
+    bound = AlignedBound.within(np.eye(X.shape[1]), _bound(X, y, n_classes))
+    point, count = _ascend(bound, tol)
+    return freed(X, y, bound.posterior(point, (None,) * count))
 
 
 def rotation_only(X: np.ndarray, y: np.ndarray, n_classes: int, tol: float = 1e-3) -> Independent:
     """Turn to the curvature's axes, as the aligned family does; classes stay independent."""
     flat = np.ones((X.shape[1], 1))
     axes = principal_axes(X, flat)
-    Y, flat = one_hot(y, n_classes), np.ones((axes.shape[1], 1))
-    problem = _Problem(X @ axes, Y, flat)
-    first, count = _ascend(problem, tol, _start(problem))
-    better = axes @ curvature_axes(problem.X, np.maximum(first.spread, 0))
-    problem = _Problem(X @ better, Y, flat)
-    point, more = _ascend(problem, tol, _start(problem))
+    first, count = _ascend(_bound(X @ axes, y, n_classes), tol)
+    better = axes @ curvature_axes(X @ axes, np.maximum(first.spread, 0))
+    point, more = _ascend(_bound(X @ better, y, n_classes), tol)
     if point.elbo < first.elbo:
         point, better = first, axes
     mean, log_scale = point.theta
@@ -202,11 +199,11 @@ def rotation_only(X: np.ndarray, y: np.ndarray, n_classes: int, tol: float = 1e-
 
 def freed(X: np.ndarray, y: np.ndarray, q: AlignedPosterior) -> Freed:
     """Write the aligned family's Gaussian out with its covariance."""
-    K, D = q.q.mean.shape
+    K, D = q.location.shape
     problem = seen(X, y, D, q.prior_precision, axes=q.axes)
     basis = problem.basis
-    blocks = [basis.T @ (var[:, None] * basis) for var in q.q.scale**2]
-    location = q.q.mean @ basis
+    blocks = [basis.T @ (var[:, None] * basis) for var in q.width**2]
+    location = q.location @ basis
     return Freed(
         problem, location, linalg.block_diag(*blocks), q.elbo, len(q.trace), 2 * K * D, q.gap
     )
@@ -358,14 +355,12 @@ def _triangle(n: int) -> int:
     return n * (n + 1) // 2
 
 
-def _ascend(problem: _Problem, tol: float, theta: np.ndarray):
+def _bound(X: np.ndarray, y: np.ndarray, n_classes: int) -> Bound:
+    """Plain mean field in the axes of X, under a prior of precision 1, all rows in its metric."""
+    return Bound(Rows(X, y, n_classes), np.ones((X.shape[1], 1)))
+
+
+def _ascend(bound: Bound, tol: float) -> tuple[Point, int]:
     """Climb as `vilogit.fit` does; also the number of evaluations."""
-    count = 0
-
-    def evaluate(theta: np.ndarray, accuracy: float):
-        nonlocal count
-        count += 1
-        return _evaluate(problem, theta, accuracy)
-
-    point = _climb(problem, evaluate, lambda: 200 - count, tol, LEVELS, theta)
-    return point, count
+    search = Search(200)
+    return search.climb(bound, bound.start(), tol, LEVELS), len(search.trace)

@@ -316,7 +316,7 @@ class Textbook(Peer):
         """See `Peer.run`."""
         stop: int | None = 0
 
-        def callback(state: vilogit.variational.State) -> None:
+        def callback(state: vilogit.posterior.State) -> None:
             nonlocal stop
             if state.step in (stop, settings["steps"]):
                 stop = look(state.step, lambda: (state.q.mean, state.q.scale))

@@ -1,6 +1,5 @@
 """The aligned family: its Gaussian, its bound, its axes, and that no axis leaks out."""
 
-import functools
 import warnings
 
 import numpy as np
@@ -14,8 +13,22 @@ from hypothesis import strategies as st
 from sklearn import datasets
 from test_solver import SETS, awkward, bias
 
-from vilogit import ConvergenceWarning, expected_softmax, fit, one_hot, simulate, softmax, solver
+from vilogit import (
+    ConvergenceWarning,
+    MeanField,
+    bound,
+    elbo,
+    expected_softmax,
+    fit,
+    one_hot,
+    rows,
+    simulate,
+    softmax,
+)
 from vilogit.axes import aligned_kl, curvature_axes, principal_axes, shift_factor
+from vilogit.bound import AlignedBound, Bound, PrincipalBound
+from vilogit.rows import Rows
+from vilogit.search import Search
 
 
 def covariance(var):
@@ -126,10 +139,10 @@ def test_few_evaluations_prove_the_gap_and_the_elbo_rises(both):
     assert aligned.gap <= 1e-3
     assert len(aligned.trace) <= (40 if name == "digits" else 20)
     assert aligned.elbo > plain.elbo + 0.5
-    bound = aligned.trace[-1].elbo
-    assert bound <= aligned.elbo + 1e-9
+    climbed = aligned.trace[-1].elbo
+    assert climbed <= aligned.elbo + 1e-9
     if name == "breast cancer":  # two classes: the bound is exact at its optimum
-        assert aligned.elbo == pytest.approx(bound, abs=1e-6)
+        assert aligned.elbo == pytest.approx(climbed, abs=1e-6)
 
 
 def test_the_bound_is_at_its_optimum(both):
@@ -141,31 +154,45 @@ def test_the_bound_is_at_its_optimum(both):
     mean = Z.T @ (one_hot(y, D) - probs)
     precision = 1 + (Z**2).T @ spread / shift_factor(D)
     # By the modulus 1 of the bound, no parameter is farther off than the root of twice the gap.
-    assert np.abs(aligned.q.mean - mean).max() < 0.1
-    np.testing.assert_allclose(aligned.q.scale**-2, precision, rtol=0.02)
+    assert np.abs(aligned.location - mean).max() < 0.1
+    np.testing.assert_allclose(aligned.width**-2, precision, rtol=0.02)
 
 
 def test_the_gap_is_the_certificate_of_the_bound():
     X, y, _ = simulate(np.random.default_rng(1))
     loose = fit(X, y, family="aligned", tol=5.0, accuracy=1e-8)
-    Z, kappa, scale = X @ loose.axes, shift_factor(3), loose.q.scale
+    Z, kappa, scale = X @ loose.axes, shift_factor(3), loose.width
     _, probs, spread = expected_softmax(*loose.logit_moments(X), accuracy=1e-8)
-    slope_mean = Z.T @ (one_hot(y, 3) - probs) - loose.q.mean
+    slope_mean = Z.T @ (one_hot(y, 3) - probs) - loose.location
     slope_scale = kappa / scale - scale * (kappa + (Z**2).T @ spread)
     gap = np.sum(slope_mean**2 + slope_scale**2 / kappa) / 2
     assert loose.gap == pytest.approx(gap, rel=1e-4)
     assert gap > 0.01
 
 
-def test_worse_axes_are_not_kept(monkeypatch, rng):
-    X, y, _ = simulate(np.random.default_rng(1), n_features=4)
-    good = fit(X, y, family="aligned")
-    random = np.linalg.qr(rng.standard_normal((5, 5)))[0]
-    monkeypatch.setattr(solver, "curvature_axes", lambda Z, spread: random)
-    kept = fit(X, y, family="aligned")
-    assert kept.gap <= 1e-3
-    np.testing.assert_allclose(kept.axes, principal_axes(X, np.ones((5, 1))))
-    assert kept.elbo == pytest.approx(good.elbo, abs=1)
+def test_turned_axes_are_no_worse(both):
+    """They are kept whatever they bring; the bound in them is above that in the first ones."""
+    _, X, y, _, aligned = both
+    given = Bound(Rows.of(X, y, y.max() + 1, None), np.ones((X.shape[1], 1)))
+    first = PrincipalBound.of(given.rows, given.prior)
+    point = Search(40).climb(first, first.start(), 1e-3, (1e-3, 1e-3, 1e-5))
+    assert point.gap <= 1e-3
+    assert aligned.trace[-1].elbo > point.elbo - 1e-3
+
+
+def test_coordinates_in_the_axes_are_no_gaussian_of_the_weights():
+    """With as many axes as features their shapes would fit."""
+    X, y, _ = simulate(np.random.default_rng(1))
+    posterior = fit(X, y, family="aligned")
+    assert posterior.location.shape == posterior.mean.shape and not hasattr(posterior, "q")
+    for name in dir(posterior):
+        part = getattr(posterior, name)
+        assert not isinstance(part, MeanField), name
+    q = posterior.marginals()
+    np.testing.assert_allclose(q.mean, posterior.mean)
+    np.testing.assert_allclose(q.scale, posterior.scale)
+    # Independent weights of the same moments are a worse answer, but an answer.
+    assert elbo(q, X, one_hot(y, 3)) < posterior.elbo
 
 
 def gaussian_log_density(posterior, W):
@@ -173,7 +200,7 @@ def gaussian_log_density(posterior, W):
     V = np.linalg.solve(posterior.axes, W)
     D = V.shape[2]
     total = -D * np.linalg.slogdet(posterior.axes)[1] * np.ones(len(W))
-    for k, (m, s) in enumerate(zip(posterior.q.mean, posterior.q.scale, strict=True)):
+    for k, (m, s) in enumerate(zip(posterior.location, posterior.width, strict=True)):
         total += scipy.stats.multivariate_normal(m, covariance(s**2)).logpdf(V[:, k])
     return total
 
@@ -246,10 +273,9 @@ def test_two_classes_in_their_own_axes_are_full_rank():
     assert best - 5e-3 < aligned.elbo < best + 1e-6
     U = np.eye(3)
     for _ in range(8):
-        turned = solver._Problem(X @ U, Y, np.ones((3, 1)), shift_factor(2))
-        evaluate = functools.partial(solver._evaluate, turned)
-        point = solver._climb(turned, evaluate, lambda: 1, 1e-10, (1e-9,), solver._start(turned))
-        U = U @ curvature_axes(turned.X, point.spread)
+        turned = AlignedBound.within(U, Bound(Rows.of(X, y, 2, None), np.ones((3, 1))))
+        point = Search(100).climb(turned, turned.start(), 1e-10, (1e-9, 1e-9, 1e-9))
+        U = U @ curvature_axes(turned.rows.X, point.spread)
     assert point.elbo == pytest.approx(best, abs=1e-6)
 
 
@@ -276,7 +302,7 @@ def test_nothing_changes_when_inputs_are_rotated(seed):
     assert there.elbo == pytest.approx(here.elbo, abs=5e-6)
     np.testing.assert_allclose(Q @ there.mean, here.mean, atol=5e-3)
     np.testing.assert_allclose(there.predict_proba(X @ Q), here.predict_proba(X), atol=2e-3)
-    np.testing.assert_allclose(there.q.scale, here.q.scale, rtol=5e-3)
+    np.testing.assert_allclose(there.width, here.width, rtol=5e-3)
 
 
 @settings(max_examples=25)
@@ -372,8 +398,8 @@ def test_draws_are_made_of_the_generators_noise():
     prior = np.array([0.5, 1.0, 2.0, 4.0])
     posterior = fit(np.column_stack([X, X[:, 0]]), y, family="aligned", prior_precision=prior)
     (M, K), rng = posterior.axes.shape, np.random.default_rng(3)
-    noise = posterior.q.scale * rng.standard_normal((2, K, 3)) @ (np.eye(3) - 1 / 3)
-    V = posterior.q.mean + noise + rng.standard_normal((2, K, 1)) / np.sqrt(3)
+    noise = posterior.width * rng.standard_normal((2, K, 3)) @ (np.eye(3) - 1 / 3)
+    V = posterior.location + noise + rng.standard_normal((2, K, 1)) / np.sqrt(3)
     U = np.sqrt(prior)[:, None] * posterior.axes
     unseen = (np.eye(M) - U @ U.T) @ rng.standard_normal((2, M, 3)) / np.sqrt(prior)[:, None]
     draws = posterior.sample(2, np.random.default_rng(3))
@@ -459,12 +485,24 @@ def test_weights_of_rows_turn_the_axes_as_rows_given_again_do(most):
         )
 
 
-def test_a_sample_of_the_rows_turns_the_axes_as_all_do(monkeypatch):
-    """Every row three times over: the sample has each once."""
+def test_the_axes_are_those_of_all_rows(monkeypatch):
+    """However few there are in the sample, which here is of another kind than the rest."""
+    X, y, _ = simulate(np.random.default_rng(1), n=300)
+    X[::5] = X[::5, [1, 0, 2]] * [0.1, 3, 1]
+    whole = fit(X, y, family="aligned")
+    monkeypatch.setattr(rows, "_ENOUGH", 60)
+    sampled = fit(X, y, family="aligned")
+    assert sampled.elbo == pytest.approx(whole.elbo, abs=1e-2)
+
+
+@pytest.mark.parametrize("products", [0, 1e9])
+def test_a_sample_of_the_rows_turns_the_axes_as_all_do(products, monkeypatch):
+    """Every row three times over: the sample has each once. It serves where rows are too many."""
+    monkeypatch.setattr(bound, "_PRODUCTS", products)
     X, y, _ = simulate(np.random.default_rng(1))
     X, y = np.repeat(X, 3, axis=0), np.repeat(y, 3)
     whole = fit(X, y, family="aligned")
-    monkeypatch.setattr(solver, "_ROWS", 60)
+    monkeypatch.setattr(rows, "_ENOUGH", 60)
     sampled = fit(X, y, family="aligned")
     np.testing.assert_allclose(np.abs(sampled.axes), np.abs(whole.axes), atol=1e-6)
     assert len(sampled.trace) == len(whole.trace)

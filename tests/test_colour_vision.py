@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vilogit import plot_class_map
-from vilogit.visualization import MARKERS, PALETTE
+from vilogit.maps import MARKERS, PALETTE
 
 # Machado, Oliveira and Fernandes (2009), severity 1, for linear RGB.
 SIGHT = {

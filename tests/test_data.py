@@ -3,16 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from vilogit import one_hot, simulate, softmax
-from vilogit.data import (
-    check_array,
-    check_inputs,
-    check_labels,
-    check_positive,
-    check_prior_precision,
-    check_rng,
-    check_size,
-)
+from vilogit import checks, one_hot, simulate, softmax
 
 
 def test_one_hot_marks_the_label():
@@ -42,67 +33,68 @@ def test_one_hot_names_bad_labels(labels, n_classes, error, message):
 
 
 def test_labels_of_a_fit():
-    np.testing.assert_array_equal(check_labels([0, 1], 2, None), np.eye(2))
-    assert check_labels([0, 0], 2, 3).shape == (2, 3)
-    assert check_labels([0, 2], 2, None).shape == (2, 3)
+    for labels, n_classes, found in (([0, 1], None, 2), ([0, 0], 3, 3), ([0, 2], None, 3)):
+        integers, D = checks.labels(labels, 2, n_classes)
+        np.testing.assert_array_equal(integers, labels)
+        assert found == D
     with pytest.raises(ValueError, match="y has 3 labels, but X has 2 rows"):
-        check_labels([0, 1, 1], 2, None)
+        checks.labels([0, 1, 1], 2, None)
     with pytest.raises(ValueError, match="y holds only class 0; expected two classes or more"):
-        check_labels([0, 0], 2, None)
+        checks.labels([0, 0], 2, None)
     with pytest.raises(ValueError, match="n_classes must be at least 2, not 1"):
-        check_labels([0, 0], 2, 1)
+        checks.labels([0, 0], 2, 1)
     with pytest.raises(ValueError, match=r"y\[0\] is -1; expected a label in 0..D-1"):
-        check_labels([-1, 0], 2, None)
+        checks.labels([-1, 0], 2, None)
     with pytest.raises(ValueError, match=r"y\[1\] is 5; expected a label in 0..2"):
-        check_labels([0, 5], 2, 3)
+        checks.labels([0, 5], 2, 3)
 
 
 def test_inputs_of_a_fit():
-    assert check_inputs([[1, 2]]).dtype == np.float64
-    assert check_inputs(np.ones((2, 2), np.float32)).dtype == np.float32
+    assert checks.inputs([[1, 2]]).dtype == np.float64
+    assert checks.inputs(np.ones((2, 2), np.float32)).dtype == np.float32
     for bad in (np.ones((0, 2)), np.ones((2, 0))):
         with pytest.raises(ValueError, match="expected at least one row and one column"):
-            check_inputs(bad)
+            checks.inputs(bad)
     with pytest.raises(ValueError, match=r"X has shape \(3,\); expected \(N, M\)"):
-        check_inputs(np.ones(3))
+        checks.inputs(np.ones(3))
     with pytest.raises(ValueError, match=r"X must be finite, but holds inf at index \(0, 1\)"):
-        check_inputs([[0, np.inf]])
+        checks.inputs([[0, np.inf]])
 
 
 def test_arrays_are_checked_without_a_copy():
     array = np.ones((2, 3))
-    assert check_array(array, "a", (2, "M")) is array
-    assert check_array(array, "a", (..., 3)) is array
+    assert checks.array(array, "a", (2, "M")) is array
+    assert checks.array(array, "a", (..., 3)) is array
     with pytest.raises(ValueError, match=r"a has shape \(2, 3\); expected \(\.\.\., 2\)"):
-        check_array(array, "a", (..., 2))
+        checks.array(array, "a", (..., 2))
     with pytest.raises(ValueError, match=r"a must be finite, but holds nan$"):
-        check_array(np.nan, "a", ())
+        checks.array(np.nan, "a", ())
     with pytest.raises(TypeError, match="a must hold real numbers, not values of dtype object"):
-        check_array(np.array([1, None]), "a", ("N",))
+        checks.array(np.array([1, None]), "a", ("N",))
 
 
 def test_prior_precision_is_a_scalar_or_one_per_feature():
-    assert check_prior_precision(2, 3).shape == ()
-    assert check_prior_precision([1, 2, 3], 3).shape == (3, 1)
+    assert checks.prior_precision(2, 3).shape == ()
+    assert checks.prior_precision([1, 2, 3], 3).shape == (3, 1)
     with pytest.raises(ValueError, match=r"prior_precision has shape \(2,\); expected \(3,\)"):
-        check_prior_precision([1, 2], 3)
+        checks.prior_precision([1, 2], 3)
     for bad in (0, -1.0, [1, 0, 1]):
         with pytest.raises(ValueError, match="prior_precision must be positive"):
-            check_prior_precision(bad, 3)
+            checks.prior_precision(bad, 3)
     for bad in (np.nan, np.inf, [1, np.inf, 1]):
         with pytest.raises(ValueError, match="prior_precision must be finite"):
-            check_prior_precision(bad, 3)
+            checks.prior_precision(bad, 3)
     with pytest.raises(TypeError, match="prior_precision must hold real numbers"):
-        check_prior_precision("strong", 3)
+        checks.prior_precision("strong", 3)
 
 
 def test_sizes_numbers_and_generators():
-    assert check_size(np.int64(3), "n", at_least=0) == 3
-    assert check_positive(2, "rate", ()) == 2
+    assert checks.size(np.int64(3), "n", at_least=0) == 3
+    assert checks.positive(2, "rate", ()) == 2
     with pytest.raises(TypeError, match=r"rng must be a numpy.random.Generator, not int"):
-        check_rng(3)
+        checks.rng(3)
     with pytest.raises(TypeError, match="not RandomState"):
-        check_rng(np.random.RandomState(0))
+        checks.rng(np.random.RandomState(0))
 
 
 def test_simulated_inputs_end_in_a_bias_column(rng):

@@ -34,8 +34,8 @@ def test_aligned_elbo_is_the_average_over_draws_with_its_covariance_written_out(
     V = np.linalg.solve(q.axes, W)
     log_q = -D * np.linalg.slogdet(q.axes)[1]
     for k in range(len(q.axes)):
-        cov = P @ np.diag(q.q.scale[k] ** 2) @ P + np.ones((D, D)) / D
-        log_q = log_q + stats.multivariate_normal(q.q.mean[k], cov).logpdf(V[:, k])
+        cov = P @ np.diag(q.width[k] ** 2) @ P + np.ones((D, D)) / D
+        log_q = log_q + stats.multivariate_normal(q.location[k], cov).logpdf(V[:, k])
     terms = log_joint(W, X, y, precision) - log_q
     # Five standard errors, about 0.1 nats.
     assert terms.mean() == pytest.approx(q.elbo, abs=5 * terms.std() / np.sqrt(len(W)))

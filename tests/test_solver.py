@@ -303,6 +303,37 @@ def test_messages_start_with_the_argument_and_end_with_what_was_expected(argumen
         fit(**{"X": X, "y": y, **arguments})
 
 
+@pytest.mark.parametrize(("weight", "dtype"), [(1e307, "f8"), (1e152, "f8"), (1e39, "f4")])
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_weights_too_large_are_named(weight, dtype, family):
+    X, y = SETS["toy"]()
+    weights = np.ones(60)
+    weights[7] = weight
+    with pytest.raises(ValueError, match=r"^sample_weight\[7\] is 1e\+\d+, .* for float\d\d"):
+        fit(X.astype(dtype), y, sample_weight=weights, family=family)
+
+
+@pytest.mark.parametrize(("size", "weight"), [(1, 1e150), (1e60, 1e60), (1e100, 1e100)])
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_large_weights_get_a_proof_or_a_warning(size, weight, family):
+    X, y = SETS["toy"]()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = fit(
+            size * X, y, sample_weight=np.full(60, weight), family=family, max_evaluations=9
+        )
+    assert {w.category for w in caught} <= {ConvergenceWarning}
+    assert bool(caught) == (not posterior.gap <= 1e-3)
+    assert np.isfinite(posterior.mean).all()
+
+
+def test_inputs_too_large_for_their_weight_are_named():
+    X, y = SETS["toy"]()
+    message = r"^X / sqrt\(prior_precision\) \* sqrt\(sample_weight\) reaches"
+    with pytest.raises(ValueError, match=message):
+        fit(1e100 * X, y, sample_weight=np.full(60, 1e150))
+
+
 @pytest.mark.parametrize(
     ("size", "dtype", "precision"),
     [(1, float, 1e-307), (2.5e147, float, 1e-7), (1e12, "f4", 1e-9), (1, float, [1, 1, 1e-303])],

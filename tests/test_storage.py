@@ -47,7 +47,7 @@ def test_what_was_saved_is_loaded(posterior, tmp_path):
     posterior.save(str(path))
     back = load(path)
     same(posterior, back)
-    assert isinstance(back.trace[0], vilogit.variational.Record)
+    assert isinstance(back.trace[0], vilogit.posterior.Record)
     np.testing.assert_array_equal(
         back.sample(2, np.random.default_rng(0)), posterior.sample(2, np.random.default_rng(0))
     )

@@ -20,7 +20,7 @@ from vilogit import (
     plot_class_map,
     softmax,
 )
-from vilogit.visualization import MARKERS, PALETTE, blend
+from vilogit.maps import MARKERS, PALETTE, blend
 
 
 @pytest.fixture(autouse=True)

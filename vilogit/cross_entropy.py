@@ -1,11 +1,9 @@
 """Cross entropy and its derivatives in the weights (chapter 2): (alpha - y) x."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .data import check_array, check_one_hot
+from . import checks
 from .softmax import log_softmax, softmax, softmax_jvp
 
 
@@ -74,16 +72,16 @@ def cross_entropy_hvp(W: ArrayLike, X: ArrayLike, V: ArrayLike) -> np.ndarray:
     TypeError, ValueError
         As `cross_entropy`.
     """
-    X = check_array(X, "X", ("N", "M"))
-    W = check_array(W, "W", (X.shape[1], "D"), finite=False)
-    V = check_array(V, "V", W.shape)
+    X = checks.array(X, "X", ("N", "M"))
+    W = checks.array(W, "W", (X.shape[1], "D"), finite=False)
+    V = checks.array(V, "V", W.shape)
     return np.matmul(X.T, softmax_jvp(_product(X, W), _product(X, V)), dtype=np.float64)
 
 
 def _check(W: ArrayLike, X: ArrayLike, Y: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    X = check_array(X, "X", ("N", "M"))
-    W = check_array(W, "W", (X.shape[1], "D"), finite=False)
-    return W, X, check_one_hot(Y, len(X), W.shape[1])
+    X = checks.array(X, "X", ("N", "M"))
+    W = checks.array(W, "W", (X.shape[1], "D"), finite=False)
+    return W, X, checks.one_hot(Y, len(X), W.shape[1])
 
 
 def _product(X: np.ndarray, W: np.ndarray) -> np.ndarray:

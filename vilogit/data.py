@@ -1,26 +1,11 @@
-"""The toy problem, one-hot labels, and the checks that every public function makes of its input.
+"""The toy problem of every chapter, and labels as rows with a single one."""
 
-=============  ===================  ==============================================
-array          shape                meaning
-=============  ===================  ==============================================
-``X``          (N, M)               inputs; the bias is the last column
-``Y``          (N, D)               one-hot labels; ``y`` (N,) holds the integers
-``W``          (M, D)               weights, one column per class
-``logits``     (N, D)               ``X @ W``
-``probs``      (N, D)               ``softmax(logits)``
-``mean``       (M, D)               mean of q; so are ``scale`` and ``rho``
-=============  ===================  ==============================================
-
-A float32 ``X`` stays float32; every other real array becomes float64.
-"""
-
-from __future__ import annotations
-
-import operator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from . import checks
 
 
 class Dataset(NamedTuple):
@@ -42,14 +27,9 @@ class Dataset(NamedTuple):
 
 
 def simulate(
-    rng: np.random.Generator,
-    n: int = 60,
-    n_classes: int = 3,
-    n_features: int = 2,
-    *,
-    extent: float = 5.0,
-    prior_precision: float = 1.0,
-) -> Dataset:
+    rng: np.random.Generator, n: int = 60, n_classes: int = 3, n_features: int = 2, *,
+    extent: float = 5.0, prior_precision: float = 1.0,
+) -> Dataset:  # fmt: skip
     """Draw a data set from the model: uniform inputs, Gaussian weights, categorical labels.
 
     Parameters
@@ -76,12 +56,12 @@ def simulate(
     ValueError
         If a size or a positive number is out of range.
     """
-    check_rng(rng)
-    n = check_size(n, "n", at_least=1)
-    n_classes = check_size(n_classes, "n_classes", at_least=2)
-    n_features = check_size(n_features, "n_features", at_least=1)
-    extent = check_positive(extent, "extent", ())
-    precision = check_positive(prior_precision, "prior_precision", ())
+    checks.rng(rng)
+    n = checks.size(n, "n", at_least=1)
+    n_classes = checks.size(n_classes, "n_classes", at_least=2)
+    n_features = checks.size(n_features, "n_features", at_least=1)
+    extent = float(checks.positive(extent, "extent", ()))
+    precision = checks.positive(prior_precision, "prior_precision", ())
     X = np.column_stack([rng.uniform(-extent, extent, (n, n_features)), np.ones(n)])
     W = rng.standard_normal((n_features + 1, n_classes)) / np.sqrt(precision)
     # The largest of logits with Gumbel noise added is a draw from their softmax.
@@ -108,181 +88,5 @@ def one_hot(y: ArrayLike, n_classes: int) -> np.ndarray:
     TypeError, ValueError
         If the labels are not integers or lie outside the range.
     """
-    n_classes = check_size(n_classes, "n_classes", at_least=1)
-    return np.eye(n_classes)[_label_integers(y, n_classes)]
-
-
-def check_array(value: ArrayLike, name: str, shape: tuple, *, finite: bool = True) -> np.ndarray:
-    """Return a real array of the expected shape, float32 kept, all else float64.
-
-    Parameters
-    ----------
-    value : array_like
-        What the caller passed.
-    name : str
-        What the caller calls it; every message starts with it.
-    shape : tuple
-        One entry a dimension: an int must match, a string (a name such as ``"N"``) need not.
-        An Ellipsis in front stands for any leading dimensions.
-    finite : bool
-        Whether NaN and infinities are errors.
-
-    Raises
-    ------
-    TypeError
-        If the value does not hold real numbers.
-    ValueError
-        If the shape is wrong or, where `finite`, a value is not.
-    """
-    array = _real(value, name)
-    if shape[:1] == (...,):
-        trailing = shape[1:]
-        given = array.shape[max(array.ndim - len(trailing), 0) :]
-    else:
-        trailing, given = shape, array.shape
-    fits = len(given) == len(trailing) and all(
-        isinstance(want, str) or want == have for want, have in zip(trailing, given, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("..." if s is ... else str(s) for s in shape)
-        comma = "," if len(shape) == 1 else ""
-        raise ValueError(f"{name} has shape {array.shape}; expected ({wanted}{comma})")
-    if finite and not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        at = f" at index {where}" if where else ""
-        raise ValueError(f"{name} must be finite, but holds {array[where]}{at}")
-    return array
-
-
-def check_inputs(X: ArrayLike) -> np.ndarray:
-    """Return the inputs of a fit: a finite (N, M) array with at least one row and one column."""
-    X = check_array(X, "X", ("N", "M"))
-    if 0 in X.shape:
-        raise ValueError(f"X has shape {X.shape}; expected at least one row and one column")
-    top = max(X.max(), -X.min())
-    if top > _largest(X.dtype):
-        raise ValueError(f"X holds {top:g}, whose square is too large for {X.dtype}; scale X down")
-    return X
-
-
-def check_in_units_of_prior(X: np.ndarray, precision: np.ndarray) -> None:
-    """Refuse inputs whose squares overflow in units of the prior's standard deviation.
-
-    Of checked arrays, (N, M) and (M, 1).
-    """
-    tops = np.maximum(X.max(axis=0), -X.min(axis=0))  # no copy of X, as its absolute would be
-    top = (tops / np.sqrt(precision[:, 0])).max()
-    if top > _largest(X.dtype):
-        raise ValueError(
-            f"X / sqrt(prior_precision) reaches {top:g}, whose square is too large for {X.dtype}; "
-            "raise prior_precision or scale X down"
-        )
-
-
-def check_labels(y: ArrayLike, n: int, n_classes: int | None) -> np.ndarray:
-    """Return the one-hot labels of a fit, (n, D), with D at least two."""
-    labels = _label_integers(y, None)
-    if len(labels) != n:
-        raise ValueError(f"y has {len(labels)} labels, but X has {n} rows")
-    if n_classes is None:
-        n_classes = int(labels.max()) + 1
-        if n_classes < 2:
-            raise ValueError(
-                "y holds only class 0; expected two classes or more (pass n_classes if some "
-                "are absent)"
-            )
-    return one_hot(labels, check_size(n_classes, "n_classes", at_least=2))
-
-
-def check_one_hot(Y: ArrayLike, n: int, n_classes: int | str) -> np.ndarray:
-    """Return labels as (n, D) rows of probabilities; one-hot rows are the usual case."""
-    Y = check_array(Y, "Y", (n, n_classes))
-    totals = Y.sum(axis=1)
-    wrong = (Y < 0).any(axis=1) | (np.abs(totals - 1) > 1e-6)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise ValueError(f"Y must have non-negative rows that sum to 1, but row {row} is {Y[row]}")
-    return Y
-
-
-def check_prior_precision(value: ArrayLike, n_features: int) -> np.ndarray:
-    """Return the prior precision as an array that broadcasts over (M, D): () or (M, 1)."""
-    precision = _real(value, "prior_precision")
-    if precision.ndim == 0:
-        return check_positive(precision, "prior_precision", ())
-    return check_positive(precision, "prior_precision", (n_features,))[:, None]
-
-
-def check_weights(value: ArrayLike, n: int, name: str = "sample_weight") -> np.ndarray:
-    """Return the weights of a fit's rows, (n,): not negative, and not all zero."""
-    weight = check_array(value, name, (n,)).astype(np.float64, copy=False)
-    if (weight < 0).any():
-        where = int((weight < 0).argmax())
-        raise ValueError(f"{name}[{where}] is {weight[where]}; expected none below zero")
-    if not weight.any():
-        raise ValueError(f"{name} is zero in every row; expected one row to count at least")
-    return weight
-
-
-def check_positive(value: ArrayLike, name: str, shape: tuple) -> np.ndarray:
-    """Return a finite array of the given shape with every entry above zero, as float64."""
-    array = check_array(value, name, shape).astype(np.float64)
-    if (array <= 0).any():
-        raise ValueError(f"{name} must be positive, but holds {array.min()}")
-    return array
-
-
-def check_size(value: int, name: str, *, at_least: int) -> int:
-    """Return an integer that is at least `at_least`."""
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {value!r}") from None
-    if size < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, not {size}")
-    return size
-
-
-def check_rng(rng: np.random.Generator) -> None:
-    """Refuse anything but a generator: randomness has one source, in the caller's hands."""
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"rng must be a numpy.random.Generator, not {type(rng).__name__}; "
-            "make one with np.random.default_rng(seed)"
-        )
-
-
-def _largest(dtype: np.dtype) -> float:
-    """Largest number whose square, summed over rows, is far from overflow."""
-    return np.sqrt(np.finfo(dtype).max) / 1e3
-
-
-def _real(value: ArrayLike, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be a rectangular array: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, not values of dtype {array.dtype}")
-    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
-
-
-def _label_integers(y: ArrayLike, n_classes: int | None) -> np.ndarray:
-    labels = np.asarray(y)
-    if labels.size == 0:
-        labels = labels.astype(np.int64)
-    if labels.ndim != 1:
-        raise ValueError(f"y has shape {labels.shape}; expected (N,)")
-    if labels.dtype.kind == "f":
-        raise ValueError(f"y must hold integers, not {labels.dtype}")
-    if labels.dtype.kind not in "iub":
-        raise TypeError(f"y must hold integers, not values of dtype {labels.dtype}")
-    top = np.inf if n_classes is None else n_classes - 1
-    wrong = (labels < 0) | (labels > top)
-    if wrong.any():
-        where = int(wrong.argmax())
-        upper = "" if n_classes is None else f"..{n_classes - 1}"
-        raise ValueError(f"y[{where}] is {labels[where]}; expected a label in 0{upper or '..D-1'}")
-    return labels.astype(np.int64)
+    n_classes = checks.size(n_classes, "n_classes", at_least=1)
+    return np.eye(n_classes)[checks.label_integers(y, n_classes)]

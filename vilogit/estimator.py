@@ -1,17 +1,16 @@
 """A scikit-learn classifier that knows what it does not know (chapter 7)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .data import check_positive, check_prior_precision, check_weights
+from . import checks
+from .posterior import Posterior, State
 from .solver import fit
-from .variational import Posterior, State
 
 try:
     from scipy.optimize import brentq
@@ -20,12 +19,12 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    raise ImportError(
-        "VariationalLogisticRegression needs scikit-learn 1.7 or later: "
-        'pip install "vilogit[sklearn]"'
-    ) from error
+    needs = 'scikit-learn 1.7 or later: pip install "vilogit[sklearn]"'
+    raise ImportError(f"VariationalLogisticRegression needs {needs}") from error
 
 _DTYPES = [np.float64, np.float32]
+_Callback = Callable[[State], None] | None
+_Fit = Callable[[tuple[float, ...], float], Posterior]
 _FEW = 2000  # rows whose order must not show in the last digits
 _DECADES = (-4, 6)  # reach of the search for a precision, from the inputs' own scale
 _CLOSE = 4e-3  # where the search stops, in decades
@@ -86,16 +85,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self,
-        prior_precision: float | ArrayLike | str = 1.0,
-        intercept_precision: float = 0.01,
-        family: str = "aligned",
-        fit_intercept: bool = True,
-        class_weight: dict | str | None = None,
-        tol: float = 1e-3,
-        max_evaluations: int = 200,
+        self, prior_precision: float | ArrayLike | str = 1.0, intercept_precision: float = 0.01,
+        family: str = "aligned", fit_intercept: bool = True,
+        class_weight: dict | str | None = None, tol: float = 1e-3, max_evaluations: int = 200,
         progress: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.prior_precision = prior_precision
         self.intercept_precision = intercept_precision
         self.family = family
@@ -105,9 +99,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         self.max_evaluations = max_evaluations
         self.progress = progress
 
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> VariationalLogisticRegression:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the posterior.
 
         Parameters
@@ -134,67 +126,19 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If the gap is still above `tol` when evaluations run out.
         """
-        X, y = validate_data(self, X, y, dtype=_DTYPES)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        columns, labels = validate_data(self, X, y, dtype=_DTYPES)
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class, {self.classes_[0]!r}; expected two or more")
-        weight = check_weights(np.ones(len(X)) if sample_weight is None else sample_weight, len(X))
-        if self.class_weight is not None:
-            present, kept = np.unique(codes[weight > 0]), weight > 0
-            each = np.ones(len(self.classes_))
-            each[present] = compute_class_weight(
-                self.class_weight, classes=self.classes_[present], y=y[kept]
-            )
-            if self.class_weight == "balanced":  # by weight, which scikit-learn does from 1.7 on
-                shares = np.bincount(codes, weight)[present]
-                each[present] = shares.sum() / (len(present) * shares)
-            weight = check_weights(weight * each[codes], len(X), "class_weight")
+        weight = self._weights(columns, codes, sample_weight)
         rows = weight > 0
-        X, codes, weight = X[rows], codes[rows], weight[rows]
-        inputs = self._inputs(X)
-        # Few rows are weighed in any case: the digits then do not hang on the rows' order.
-        weighted = len(X) <= _FEW or (weight != 1).any()
-
-        @lru_cache  # the search comes back to its ends, and the fit to where it stopped
-        def posterior_at(precision: tuple[float, ...], tol: float) -> Posterior:
-            precision = np.ones(self.n_features_in_) * precision
-            if self.fit_intercept:
-                intercept = check_positive(self.intercept_precision, "intercept_precision", ())
-                precision = np.append(precision, intercept)
-            return fit(
-                inputs,
-                codes,
-                prior_precision=precision,
-                family=self.family,
-                n_classes=len(self.classes_),
-                sample_weight=weight if weighted else None,
-                tol=tol,
-                max_evaluations=self.max_evaluations,
-                callback=bar,
-            )
-
+        columns, codes, weight = columns[rows], codes[rows], weight[rows]
         with _progress_bar(self.progress) as bar:
-            precision = self.prior_precision
-            if not isinstance(precision, str):
-                precision = check_prior_precision(precision, self.n_features_in_)
-                precision = precision.reshape(-1) if precision.ndim else float(precision)
-            elif precision == "evidence":
-                center = np.average(X, axis=0, weights=weight)
-                unit = np.average((X - center) ** 2, axis=0, weights=weight).mean()
-
-                def slope_at(precision: float) -> float:
-                    posterior = posterior_at((precision,), min(self.tol, _SEARCH_TOL))
-                    square = posterior.mean**2 + posterior.scale**2
-                    return float(np.sum(1 - precision * square[: self.n_features_in_]) / 2)
-
-                precision = _by_evidence(slope_at, unit or 1.0)
-            else:
-                raise ValueError(
-                    f'prior_precision must be numbers or "evidence", not {precision!r}'
-                )
-            self.prior_precision_ = precision
-            self.posterior_ = posterior_at(tuple(np.atleast_1d(precision)), self.tol)
+            # Kept: the search comes back to its ends, and the fit to where it stopped.
+            fit_at = lru_cache(partial(self._fit_at, self._inputs(columns), codes, weight, bar))
+            self.prior_precision_ = self._choose_precision(columns, weight, fit_at)
+            self.posterior_ = fit_at(tuple(np.atleast_1d(self.prior_precision_)), self.tol)
 
         mean, scale = self.posterior_.mean, self.posterior_.scale
         if len(self.classes_) == 2:
@@ -283,6 +227,54 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             draws = draws[:, 1:] - draws[:, :1]
         return self._split(draws)
 
+    def _weights(self, X: np.ndarray, codes: np.ndarray, given: ArrayLike | None) -> np.ndarray:
+        """Weights of the rows, times those of their classes, (N,)."""
+        weight = checks.weights(np.ones(len(X)) if given is None else given, X)
+        if self.class_weight is None:
+            return weight
+        some, each = weight > 0, np.ones(len(self.classes_))
+        present, y = np.unique(codes[some]), self.classes_[codes[some]]
+        each[present] = compute_class_weight(self.class_weight, classes=self.classes_[present], y=y)
+        if isinstance(self.class_weight, str):  # balanced by weight: scikit-learn's from 1.7 on
+            shares = np.bincount(codes, weight)[present]
+            each[present] = shares.sum() / (len(present) * shares)
+        return checks.weights(weight * each[codes], X, "class_weight")
+
+    def _fit_at(
+        self, inputs: np.ndarray, codes: np.ndarray, weight: np.ndarray, bar: _Callback,
+        precision: tuple[float, ...], tol: float,
+    ) -> Posterior:  # fmt: skip
+        """Fit under one precision of the coefficients, or one for each feature."""
+        prior = np.ones(self.n_features_in_) * precision
+        if self.fit_intercept:
+            of_intercept = checks.positive(self.intercept_precision, "intercept_precision", ())
+            prior = np.append(prior, of_intercept)
+        # Few rows are weighed in any case: the digits then do not hang on the rows' order.
+        weighted = len(codes) <= _FEW or (weight != 1).any()
+        return fit(
+            inputs, codes, prior_precision=prior, family=self.family,
+            n_classes=len(self.classes_), sample_weight=weight if weighted else None, tol=tol,
+            max_evaluations=self.max_evaluations, callback=bar,
+        )  # fmt: skip
+
+    def _choose_precision(self, X: np.ndarray, weight: np.ndarray, fit_at: _Fit) -> ArrayLike:
+        """Return the precision of the coefficients that was given, or that of the best evidence."""
+        precision = self.prior_precision
+        if not isinstance(precision, str):
+            precision = checks.prior_precision(precision, self.n_features_in_)
+            return precision.reshape(-1) if precision.ndim else float(precision)
+        if precision != "evidence":
+            raise ValueError(f'prior_precision must be numbers or "evidence", not {precision!r}')
+        center = np.average(X, axis=0, weights=weight)
+        unit = np.average((X - center) ** 2, axis=0, weights=weight).mean()
+
+        def slope_at(precision: float) -> float:
+            posterior = fit_at((precision,), min(self.tol, _SEARCH_TOL))
+            square = posterior.mean**2 + posterior.scale**2
+            return float(np.sum(1 - precision * square[: self.n_features_in_]) / 2)
+
+        return _by_evidence(slope_at, unit or 1.0)
+
     def _checked(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
         return self._inputs(validate_data(self, X, reset=False, dtype=_DTYPES))
@@ -312,7 +304,7 @@ def _by_evidence(slope_at: Callable[[float], float], unit: float) -> float:
 
 
 @contextmanager
-def _progress_bar(wanted: bool) -> Iterator[Callable[[State], None] | None]:
+def _progress_bar(wanted: bool) -> Iterator[_Callback]:
     """Yield a callback for `fit` that shows each evaluation and its gap, or None."""
     if not wanted:
         yield None

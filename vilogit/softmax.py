@@ -1,11 +1,9 @@
 """Softmax and its Jacobian (chapter 1): J = diag(alpha) - alpha alpha^T."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .data import check_array
+from . import checks
 
 
 def softmax(logits: ArrayLike, axis: int = -1) -> np.ndarray:
@@ -89,14 +87,12 @@ def softmax_jvp(logits: ArrayLike, tangent: ArrayLike) -> np.ndarray:
         If the numbers of classes differ, or the leading dimensions do not broadcast.
     """
     probs = softmax(logits)
-    tangent = check_array(tangent, "tangent", (..., probs.shape[-1]))
+    tangent = checks.array(tangent, "tangent", (..., probs.shape[-1]))
     try:
         np.broadcast_shapes(probs.shape, tangent.shape)
     except ValueError:
-        raise ValueError(
-            f"tangent has shape {tangent.shape}; expected one that broadcasts with logits, "
-            f"{probs.shape}"
-        ) from None
+        expected = f"expected one that broadcasts with logits, {probs.shape}"
+        raise ValueError(f"tangent has shape {tangent.shape}; {expected}") from None
     return probs * (tangent - (probs * tangent).sum(axis=-1, keepdims=True))
 
 
@@ -107,7 +103,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def _below_maximum(logits: ArrayLike, axis: int) -> np.ndarray:
     """Logits less the maximum of their row: the same softmax, and nothing overflows."""
-    logits = check_array(logits, "logits", (...,), finite=False)
+    logits = checks.array(logits, "logits", (...,), finite=False)
     if logits.ndim == 0 or not -logits.ndim <= axis < logits.ndim:
         raise ValueError(f"axis {axis} does not exist: logits has shape {logits.shape}")
     if logits.shape[axis] == 0:

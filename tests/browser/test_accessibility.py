@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Error
 from test_pages import PAGES, WITH_SLIDERS, assert_quiet
 
-from vilogit.visualization import PALETTE
+from vilogit.maps import PALETTE
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 WITH_MATHS = [p for p in PAGES if re.search(r'class="math ', (SITE / p).read_text())]

@@ -6,7 +6,7 @@ from conftest import SITE
 from matplotlib import colormaps
 
 import vilogit
-from vilogit.visualization import blend
+from vilogit.maps import blend
 
 PAGE = "book/index.html"
 SCRIPT = "explore.js"

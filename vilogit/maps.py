@@ -1,25 +1,19 @@
-"""Class probabilities as colour (chapter 4): maps, the before-and-after figure, flip books."""
+"""Class probabilities as colour (chapter 4): maps, and the before-and-after figure."""
 
-from __future__ import annotations
+from collections.abc import Callable, Sequence
+from functools import partial
 
-import base64
-import html
-import io
-from collections.abc import Callable, Iterable, Sequence
-
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from PIL import Image
 
-from .data import Dataset, check_array, check_inputs
+from . import checks
+from .data import Dataset
+from .posterior import Posterior
 from .softmax import softmax
-from .variational import Posterior
 
 #: Hues of Okabe and Ito, one a class; the green is darkened, so that the first three differ in
 #: lightness for those who do not see the hues.
@@ -28,6 +22,7 @@ PALETTE = ("#0072B2", "#E69F00", "#005A3E", "#CC79A7", "#56B4E9", "#D55E00", "#F
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _PAPER = 0.1  # share of white light in a map, so that points stand out on it
+_LINES = {"colors": "#222222", "linewidths": (1.1, 0.9), "linestyles": ("-", ":")}
 
 
 def blend(probs: ArrayLike) -> np.ndarray:
@@ -50,20 +45,15 @@ def blend(probs: ArrayLike) -> np.ndarray:
     ValueError
         If there are more classes than colours.
     """
-    return _encode(check_array(probs, "probs", (..., "D")) @ _lamps(probs))
+    shares = checks.array(probs, "probs", (..., "D"))
+    return _encode(shares @ _lamps(shares))
 
 
 def plot_class_map(
-    predict_proba: Callable[[np.ndarray], np.ndarray],
-    X: ArrayLike,
-    y: ArrayLike,
-    *,
-    ax: Axes | None = None,
-    limits: Sequence[float] | None = None,
-    resolution: int = 150,
-    class_names: Sequence[str] | None = None,
-    title: str = "",
-) -> Axes:
+    predict_proba: Callable[[np.ndarray], np.ndarray], X: ArrayLike, y: ArrayLike, *,
+    ax: Axes | None = None, limits: Sequence[float] | None = None, resolution: int = 150,
+    class_names: Sequence[str] | None = None, title: str = "",
+) -> Axes:  # fmt: skip
     """Draw class probabilities over the first two columns as colour, and the points on them.
 
     Solid lines bound the region where one class has more than half of the probability, dotted
@@ -98,7 +88,7 @@ def plot_class_map(
     ValueError
         If `X` has fewer than two columns, or the classes outnumber the colours.
     """
-    X, y = check_inputs(X), np.asarray(y)
+    X, y = checks.inputs(X), np.asarray(y)
     if X.shape[1] < 2:
         raise ValueError(f"X has shape {X.shape}; expected at least two columns to map")
     if ax is None:
@@ -106,7 +96,7 @@ def plot_class_map(
     if limits is None:
         low, high = X[:, :2].min(axis=0), X[:, :2].max(axis=0)
         margin = 0.06 * np.where(high > low, high - low, 1.0)
-        limits = np.stack([low - margin, high + margin], axis=1).ravel()
+        limits = np.stack([low - margin, high + margin], axis=1).ravel().tolist()
     left, right, bottom, top = limits
 
     across, up = np.linspace(left, right, resolution), np.linspace(bottom, top, resolution)
@@ -119,13 +109,9 @@ def plot_class_map(
     for d in range(probs.shape[-1]):
         levels, peak = [0.5, 0.9], probs[..., d].max()
         if probs[..., d].min() < 0.5 < peak:
-            ax.contour(
-                across, up, probs[..., d], levels[: 1 + (peak > 0.9)],
-                colors="#222222", linewidths=(1.1, 0.9), linestyles=("-", ":"),
-            )  # fmt: skip
-    for d, (color, marker) in enumerate(
-        zip(_per_class(PALETTE, probs), _per_class(MARKERS, probs), strict=True)
-    ):
+            ax.contour(across, up, probs[..., d], levels[: 1 + (peak > 0.9)], **_LINES)
+    signs = zip(_per_class(PALETTE, probs), _per_class(MARKERS, probs), strict=True)
+    for d, (color, marker) in enumerate(signs):
         here = y == d
         ax.scatter(
             X[here, 0], X[here, 1], s=34, c=color, marker=marker, edgecolors="white",
@@ -163,115 +149,20 @@ def plot_before_after(
     figure, panels = plt.subplots(
         2, 2, figsize=(6.8, 6.2), sharex=True, sharey=True, layout="constrained"
     )
+    draw = partial(plot_class_map, limits=limits, resolution=resolution)
     for row, (when, posterior) in zip(panels, (("before", before), ("after", after)), strict=True):
-        plot_class_map(
-            lambda grid: softmax(grid @ W), X, y, ax=row[0], limits=limits,
-            resolution=resolution, title="true",
-        )  # fmt: skip
-        plot_class_map(
-            posterior.predict_proba, X, posterior.predict(X), ax=row[1], limits=limits,
-            resolution=resolution, title=f"learned, {when} training",
-        )  # fmt: skip
+        draw(lambda grid: softmax(grid @ W), X, y, ax=row[0], title="true")
+        title = f"learned, {when} training"
+        draw(posterior.predict_proba, X, posterior.predict(X), ax=row[1], title=title)
         row[0].set_ylabel("$x_2$")
     for panel in panels[1]:
         panel.set_xlabel("$x_1$")
     return figure
 
 
-def flipbook(
-    draw: Callable[[object], Figure], steps: Iterable, *, describe: Callable[[object], str]
-) -> ipywidgets.Widget:
-    """Draw one frame a step and put a slider and a play button under them.
-
-    The frames are drawn now, so that the slider moves on a static page with no kernel. The axes
-    of all stand where the layout of the first puts them.
-
-    Parameters
-    ----------
-    draw : callable
-        From a step to a figure, which is closed after it is stored.
-    steps : iterable
-        What the slider runs over; at least one. The first is shown at the start.
-    describe : callable
-        From a step to what its frame shows, in words: the text for those who do not see it.
-
-    Returns
-    -------
-    ipywidgets.Widget
-        The frames above their controls.
-
-    Raises
-    ------
-    ValueError
-        If there are no steps.
-    """
-    steps = list(steps)
-    if not steps:
-        raise ValueError("steps is empty; expected at least one frame")
-    frames, places = [], []
-    for step in steps:
-        figure = draw(step)
-        # Every frame has the places of the first: nothing jumps, and they are worked out once.
-        if len(places) == len(figure.axes):
-            figure.set_layout_engine("none")
-            for axes, place in zip(figure.axes, places, strict=True):
-                axes.set_position(place, which="original")
-        else:
-            figure.draw_without_rendering()
-            places = [axes.get_position(original=True) for axes in figure.axes]
-        frames.append(ipywidgets.HTML(picture(figure, describe(step))))
-    stack = ipywidgets.Stack(frames, selected_index=0)
-    last = len(frames) - 1
-    play = ipywidgets.Play(min=0, max=last, interval=400, show_repeat=False)
-    slider = ipywidgets.IntSlider(
-        min=0, max=last, readout=False, description="frame",
-        layout=ipywidgets.Layout(width="60%"),
-    )  # fmt: skip
-    ipywidgets.jslink((play, "value"), (slider, "value"))
-    ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
-    return ipywidgets.VBox([stack, ipywidgets.HBox([play, slider])])
-
-
-def picture(figure: Figure, alt: str) -> str:
-    """Turn a figure into HTML: an ``<img>`` that holds it, in 256 colours, a quarter of a PNG.
-
-    As the value of an ``ipywidgets.HTML`` it is a picture that a control can replace.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        Closed when it is stored.
-    alt : str
-        What it shows, in words: the text for those who do not see it.
-
-    Returns
-    -------
-    str
-        The tag, with the picture as data in it.
-    """
-    figure.set(dpi=100, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    plt.close(figure)
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    # An octree keeps both the smooth maps and the few pixels of a point near their colour.
-    colours = drawn.quantize(256, method=Image.Quantize.FASTOCTREE)
-    packed = io.BytesIO()
-    colours.convert("RGB").save(packed, format="webp", lossless=True, quality=100, method=4)
-    data = base64.b64encode(packed.getvalue()).decode()
-    width, height = colours.size
-    # Are the colours data, not ink? Then a page's dark mode leaves them alone.
-    mapped = {i.get_array().ndim for axes in figure.axes for i in axes.images} == {3}
-    return (
-        f'<img alt="{html.escape(alt)}" class="{"class-map" * mapped}" '
-        f'width="{width}" height="{height}" style="max-width:100%;height:auto" '
-        f'src="data:image/webp;base64,{data}">'
-    )
-
-
 def _lamps(probs: np.ndarray) -> np.ndarray:
     """Class colours as linear RGB, (D, 3)."""
-    encoded = np.array([to_rgb(color) for color in _per_class(PALETTE, np.asarray(probs))])
+    encoded = np.array([to_rgb(color) for color in _per_class(PALETTE, probs)])
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 

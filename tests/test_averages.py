@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import directional_derivative, tensor_expectations
 
-from vilogit import expectations, expected_softmax, softmax
-from vilogit.expectations import _expansion, averages
+import vilogit.averages
+from vilogit import expected_softmax, softmax
+from vilogit.averages import averages
 
 
 @pytest.mark.parametrize("accuracy", [3e-2, 1e-3, 1e-5, 1e-7])
@@ -116,9 +117,8 @@ def test_the_expansion_is_of_the_order_it_claims(n_classes, rng):
     errors = []
     for v in (var, var / 2):
         exact = expected_softmax(mean, v, accuracy=1e-9)
-        errors.append(
-            [np.abs(a - b).max() for a, b in zip(_expansion(mean, v), exact, strict=True)]
-        )
+        rough = expected_softmax(mean, v, accuracy=0.1)  # all by the expansion
+        errors.append([np.abs(a - b).max() for a, b in zip(rough, exact, strict=True)])
     order = np.log2(np.divide(*errors))
     np.testing.assert_allclose(order, [4, 3, 3], atol=0.3)
 
@@ -201,124 +201,59 @@ def test_blocks_of_rows_are_as_good_as_one(n_classes, rng, monkeypatch):
     mean, var = 2 * rng.standard_normal((2, 60, n_classes)) ** 2
     var[::2] /= 1e4
     whole = expected_softmax(mean, var)
-    monkeypatch.setattr(expectations, "_SLAB", 3)
-    monkeypatch.setattr(expectations, "_BLOCK", 7 * n_classes)
+    monkeypatch.setattr(vilogit.averages, "_SLAB", 3)
+    monkeypatch.setattr(vilogit.averages, "_BLOCK", 7 * n_classes)
     for a, b in zip(whole, expected_softmax(mean, var), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
-def test_single_precision_is_for_coarse_averages_of_narrow_rows_that_allow_it(rng):
-    mean = rng.standard_normal((5, 3)).astype(np.float32)
-    var = np.full((5, 3), 1.0, np.float32)
-    fine = averages(mean.astype(float), var.astype(float), 1e-9)
-    for accuracy, single, dtype in (
-        (1e-3, True, np.float32),
-        (1e-2, True, np.float32),
-        (9e-4, True, np.float64),
-        (1e-3, False, np.float64),
-    ):
-        rough = averages(mean, var, accuracy, single)
-        assert rough.probs.dtype == dtype
-        for a, b in zip(rough, fine, strict=True):
-            np.testing.assert_allclose(a, b, atol=2 * accuracy)
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """What the rules are asked for: rows of the expansion's calls, and the grids."""
-    rows, grids = [], []
-    expansion, grid = expectations._expansion, expectations._grid
-
-    def counted(mean, var):
-        rows.append(len(mean))
-        return expansion(mean, var)
-
-    def noted(width, accuracy, *rest):
-        grids.append((float(width), accuracy, *rest))
-        return grid(width, accuracy, *rest)
-
-    monkeypatch.setattr(expectations, "_expansion", counted)
-    monkeypatch.setattr(expectations, "_grid", noted)
-    return rows, grids
+@pytest.mark.parametrize("accuracy", [1e-3, 1e-2])
+def test_where_a_weight_of_two_must_be_a_row_given_twice_averages_are_double(accuracy, rng):
+    """To the last digits but three whatever the row's place; else coarse ones are single."""
+    mean, var = rng.standard_normal((2000, 3)), rng.uniform(0.6, 1, (2000, 3))
+    for single, digits in ((False, 1e-13), (True, 1e-5)):
+        together = averages(mean, var, accuracy, single)
+        alone = averages(mean[-1:], var[-1:], accuracy, single)
+        for a, b in zip(together, alone, strict=True):
+            np.testing.assert_allclose(a[-1:], b, rtol=digits)
+    fine = averages(mean, var, 1e-9)
+    for a, b in zip(together, fine, strict=True):
+        np.testing.assert_allclose(a, b, atol=2 * accuracy)
 
 
 @pytest.mark.parametrize(("accuracy", "edge"), [(1e-6, 0.01817), (1e-3, 0.1817), (1.0, 0.5)])
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_the_expansion_serves_rows_where_its_error_is_small_enough(
-    n_classes, accuracy, edge, asked
-):
-    """The cube of the variance over six, but never beyond a half."""
-    var = np.zeros((1, n_classes))
-    for factor, expected in ((0.99, [1]), (1.01, [])):
-        var[0, 1] = factor * edge
-        asked[0].clear()
-        expected_softmax(np.zeros_like(var), var, accuracy=accuracy)
-        assert asked[0] == expected
+def test_the_expansion_serves_rows_where_its_error_is_small_enough(n_classes, accuracy, edge, rng):
+    """The cube of the variance over six, but never beyond a half: there, values jump a little."""
+    mean = rng.standard_normal((1, n_classes))
+    below, at, above = (
+        expected_softmax(mean, factor * edge * np.eye(n_classes)[-1:], accuracy=accuracy)
+        for factor in (1 - 2e-7, 1 - 1e-7, 1 + 1e-7)
+    )
+    steps = [
+        max(np.abs(a - b).max() for a, b in zip(x, y, strict=True))
+        for x, y in ((below, at), (at, above))
+    ]
+    assert steps[0] < 1e-6 * edge and 2 * accuracy > steps[1]
 
 
-@pytest.mark.parametrize("n_classes", [2, 5])
-def test_a_row_gets_the_narrowest_grid_that_covers_it(n_classes, asked):
-    step = 4 if n_classes == 2 else 2  # between the variances that grids are made for
-    for top in (0.3, 0.5, 0.51, 1.9, 2.0, 2.1, 4.0, 30.0, 63.9, 64.1, 1000.0, 4095.0):
-        var = np.full((3, n_classes), 0.2)
-        var[:, -1] = top
-        asked[1].clear()
-        expected_softmax(np.zeros_like(var), var, accuracy=1e-3)
-        ((width, accuracy, D, *single),) = asked[1]
-        if n_classes == 2:  # the difference of two such logits, to a digit more
-            width, accuracy = width / np.sqrt(2), 10 * accuracy
-        else:
-            assert single == [True]
-        assert accuracy == pytest.approx(1e-3) and n_classes == D
-        assert width**2 >= top * (1 - 1e-9)
-        assert width**2 < step * max(top, 2 if top > 0.5 else 0.5) * (1 - 1e-9)
-
-
-@pytest.mark.parametrize(("n_classes", "grids"), [(2, 1), (3, 2)])
-def test_rows_of_like_width_share_a_grid(n_classes, grids, asked):
-    """Within a factor of four in the variance for two classes, of two for more."""
-    var = np.zeros((4, n_classes))
-    var[:, 0] = 5, 7, 9, 15
-    for single in (True, False):
-        asked[1].clear()
-        averages(np.zeros_like(var), var, 1e-2, single)
-        assert len(asked[1]) == grids
-        assert n_classes == 2 or {grid[3] for grid in asked[1]} == {single}
-
-
-def test_beyond_the_widest_grid_there_is_one_grid(asked):
-    for top in (64.1**2, 1e6, 1e200):
-        expected_softmax(np.zeros((1, 3)), np.full((1, 3), top), accuracy=1e-2)
-    assert [width for width, *_ in asked[1]] == [64.0] * 3
+def cost(mean, var, **options):
+    """Peak of temporary memory in numbers of eight bytes; a first call fills what is kept."""
+    expected_softmax(mean, var, **options)
+    tracemalloc.start()
+    expected_softmax(mean, var, **options)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 8
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 50, 20_000])
-def test_temporary_arrays_of_the_expansion_stay_small(n_classes, asked):
-    n = 40_000 // n_classes
-    expected_softmax(np.zeros((n, n_classes)), np.zeros((n, n_classes)))
-    assert max(asked[0]) == max(1, 10_000 // n_classes) and sum(asked[0]) == n
-
-
-@pytest.mark.parametrize("n_classes", [3, 40])
-def test_temporary_arrays_of_the_race_stay_small(n_classes, monkeypatch):
-    seen, everywhere = [], expectations._everywhere
-
-    def noted(start, scale, steps, nodes, weights, scratch):
-        seen.append((scale.size * len(nodes) * len(steps), scratch))
-        return everywhere(start, scale, steps, nodes, weights, scratch)
-
-    monkeypatch.setattr(expectations, "_everywhere", noted)
-    averages(np.zeros((300, n_classes)), np.ones((300, n_classes)), 1e-2)
-    sizes = [size for size, _ in seen]
-    assert 50_000 < max(sizes) <= 100_000
-    assert len({id(scratch) for _, scratch in seen}) == 1
-    assert seen[0][1].shape == (2, max(sizes)) and seen[0][1].dtype == np.float32
-    seen.clear()
-    averages(np.zeros((2, n_classes)), np.ones((2, n_classes)), 1e-2)
-    assert seen[0][1].shape == (2, seen[0][0])  # no more than two rows need
-    seen.clear()
-    averages(np.zeros((3, 3000)), np.ones((3, 3000)), 1e-2)
-    assert len(seen) == 3  # a row that is too much by itself comes alone
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_temporary_arrays_stay_small(n_classes, spread):
+    """A few times the rows themselves, and a fixed amount."""
+    n = max(2, 200_000 // n_classes)
+    numbers = cost(np.zeros((n, n_classes)), np.full((n, n_classes), spread), accuracy=1e-2)
+    assert numbers < 8 * n * n_classes + 1_500_000 * max(1, n_classes // 500)
 
 
 @pytest.mark.parametrize("width", [6.0, 20.0, 1000.0])

@@ -1,0 +1,197 @@
+"""Averages of softmax over independent Gaussian logits, with no sampling (chapter 5).
+
+Three rules, each exact to the accuracy asked for, chosen row by row:
+
+- small variances: an expansion in the variances, :eq:`eq-small-variance`;
+- two classes: one integral over the difference of the logits, :eq:`eq-difference-rule`;
+- more classes: one integral of a product of averages over one logit each,
+  :eq:`eq-gumbel-integral`, at a cost linear in the number of classes.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import checks
+from .race import WIDE, Averages, Grid, everywhere, make_grid, race
+from .wide import SIGHT, WIDEST, in_larger_units, nearby
+
+_SMALL = -2.0  # bin of the rows that the expansion serves
+_SLAB, _BLOCK = 100_000, 10_000  # numbers in a temporary array, of few and of many such
+
+_Rule = Callable[[np.ndarray, np.ndarray], Averages]
+
+
+def expected_softmax(
+    logit_mean: ArrayLike, logit_var: ArrayLike, *, accuracy: float = 1e-6
+) -> Averages:
+    """Average log-sum-exp, softmax and the diagonal of its Jacobian over Gaussian logits.
+
+    The logits of a row are independent, with the given means and variances.
+
+    Parameters
+    ----------
+    logit_mean, logit_var : array_like, shape (N, D)
+        Means and variances (not negative) of the logits, D at least 2.
+    accuracy : float
+        Largest error to expect of any average of a row, positive; taken to lie between 1e-9 and
+        0.1. The worst rows reach twice that, most stay far below. At 1e-3 and above the arithmetic
+        is in single precision.
+
+    Returns
+    -------
+    Averages
+        ``(log_sum_exp, probs, spread)``, always float64.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers.
+    ValueError
+        If shapes differ, a value is not finite, a variance is negative, `accuracy` is not
+        positive, or D < 2.
+
+    Notes
+    -----
+    The accuracy holds for logits with a standard deviation up to 64. A wider row is shrunk to
+    that width first, which moves the averages by less than 1e-3 of the width, and the
+    probabilities by less than 1e-3. A row's values depend on that row alone; its cost grows with
+    its largest standard deviation, and is linear in D.
+    """
+    mean = checks.array(logit_mean, "logit_mean", ("N", "D")).astype(np.float64, copy=False)
+    var = checks.array(logit_var, "logit_var", mean.shape).astype(np.float64, copy=False)
+    accuracy = float(checks.positive(accuracy, "accuracy", ()))
+    if mean.shape[1] < 2:
+        raise ValueError(f"logit_mean has shape {mean.shape}; expected two classes or more")
+    if (var < 0).any():
+        raise ValueError(f"logit_var must not be negative, but holds {var.min()}")
+    return averages(mean, var, accuracy)
+
+
+def expected_entropy(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy of the averaged probabilities and averaged entropy, each (N,), in nats.
+
+    Stein's lemma turns the second into averages that are already there,
+    :eq:`eq-entropy-split`.
+    """
+    unit, mean, var = in_larger_units(mean, var)
+    log_sum_exp, probs, spread = expected_softmax(mean, var)
+    total = -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=1)
+    average = log_sum_exp - np.sum(mean * probs + var * spread, axis=1)
+    return total, np.clip(average / unit[:, 0], 0, total)
+
+
+def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = True) -> Averages:
+    """`expected_softmax` of checked arrays.
+
+    Where `single`, coarse averages are in single precision: faster, but the last digits of a row
+    then hang on its place among the others.
+    """
+    accuracy = min(max(accuracy, 1e-9), 0.1)
+    top_var = var.T.copy().max(axis=0, initial=0.0)  # a few classes are slow as the inner loop
+    unit = np.ones((1, 1))
+    if top_var.max(initial=0.0) > WIDEST**2:
+        unit, mean, var = in_larger_units(mean, var)
+        top_var = np.minimum(top_var, WIDEST**2)
+    bins = _bins(top_var, accuracy, mean.shape[1])
+    out = Averages(np.empty(len(mean)), np.empty(mean.shape), np.empty(mean.shape))
+    for one in bins[:1] if (bins == bins[:1]).all() else np.unique(bins):
+        rule, size = _rule(one, accuracy, mean.shape[1], single)
+        for rows in _blocks(bins == one, size):
+            part = rule(mean[rows], var[rows])
+            for whole, piece in zip(out, part, strict=True):
+                whole[rows] = piece
+    return Averages(unit[:, 0] * out.log_sum_exp, out.probs, out.spread / unit)
+
+
+def _bins(top_var: np.ndarray, accuracy: float, n_classes: int) -> np.ndarray:
+    """Sort rows by their largest variance: those of a bin, at most 2**bin, share their nodes.
+
+    Which rule a row gets must not hang on its neighbours.
+    """
+    stride = 2 if n_classes == 2 else 1
+    bins = stride * np.ceil(np.log2(np.maximum(top_var, 2.0)) / stride)
+    bins[top_var <= 0.5] = -1
+    bins[top_var <= min((6 * accuracy) ** (1 / 3), 0.5)] = _SMALL
+    return bins
+
+
+def _blocks(chosen: np.ndarray, size: int) -> Iterator[slice | np.ndarray]:
+    """Yield the chosen rows a few at a time, so that what a rule needs stays in the cache."""
+    rows = np.flatnonzero(chosen)
+    for k in range(0, len(rows), size):
+        yield slice(k, k + size) if len(rows) == len(chosen) else rows[k : k + size]
+
+
+def _rule(one: float, accuracy: float, n_classes: int, single: bool) -> tuple[_Rule, int]:
+    """Return the rule for rows of a bin, and how many rows it takes at a time."""
+    if one == _SMALL:
+        return _expansion, max(1, _BLOCK // n_classes)
+    width = 2 ** (one / 2)
+    if n_classes == 2:  # the difference of two such logits; digits are cheap here
+        grid = make_grid(2**0.5 * width, accuracy / 10, 2)
+        return partial(_difference, grid=grid), max(1, _SLAB // len(grid.nodes))
+    grid = make_grid(width, accuracy, n_classes, single)
+    per_row = n_classes * len(grid.scores)
+    if width >= WIDE:
+        # The widest logit has half as many nodes in sight of one u, narrower ones a few more.
+        in_sight = int(2 * SIGHT / (width * (grid.nodes[1] - grid.nodes[0])))
+        factors = partial(nearby, grid=grid)
+        return partial(race, grid=grid, factors=factors), max(1, _SLAB // (per_row * in_sight))
+    per_row *= len(grid.nodes)
+    size = max(1, _SLAB // per_row)
+    scratch = np.empty((2, size * per_row), grid.nodes.dtype)
+    factors = partial(everywhere, grid=grid, scratch=scratch)
+    return partial(race, grid=grid, factors=factors), size
+
+
+def _expansion(mean: np.ndarray, var: np.ndarray) -> Averages:
+    """Small variances: f + Lf + LLf / 2 + ..., where L is half the variances' Laplacian.
+
+    The rule L(fg) = f Lg + g Lf + sum of var f' g' takes it from the probabilities to their
+    squares, and chapter 1's Jacobian is every derivative that it needs.
+    """
+    # Classes first: sums over a few classes are slow as the inner loop.
+    mean, v = mean.T.copy(), var.T.copy()
+    top = mean.max(axis=0)
+    mean -= top
+    p = np.exp(mean, out=mean)
+    total = p.sum(axis=0)
+    p /= total
+
+    dot = partial(np.einsum, "dn,dn->n")
+    pp, vp = p * p, v * p
+    T, S = dot(v, p), dot(vp, p)
+    b = v - 2 * vp
+    g = b - (T - 2 * S)
+    h = g + b + S
+    Lp, Lpp = p * g / 2, pp * h
+    LT, LS = dot(v, Lp), dot(v, Lpp)
+    bS = vp * (b + S)
+    cross = vp * (v - 4 * vp - (T - 4 * S))
+    cross -= dot(cross, p)
+    twice = vp * (vp - S)
+    twice -= dot(twice, p)
+    vpg = vp * g
+    LLp = p * (g * g / 2 - vpg - (LT - 2 * LS) - 2 * bS - cross) / 2
+    LLpp = pp * (h * h - 2 * vpg - LT + 3 * LS - 8 * bS - 2 * cross + 4 * twice)
+
+    spread, Ls, LLs = p - pp, Lp - Lpp, LLp - LLpp
+    lse = top + np.log(total) + (dot(v, spread) / 2 + dot(v, Ls) / 4 + dot(v, LLs) / 12)
+    return Averages(lse, (p + Lp + LLp / 2).T, (spread + Ls + LLs / 2).T)
+
+
+def _difference(mean: np.ndarray, var: np.ndarray, grid: Grid) -> Averages:
+    """Two classes: average softplus and sigmoid over the difference of the logits."""
+    nodes, weights = grid.nodes, grid.weights
+    center, scale = mean[:, 1] - mean[:, 0], np.sqrt(var.sum(axis=1))
+    x = center + nodes[:, None] * scale
+    size = np.abs(x)
+    # Stein's lemma: the same values, weighed by Hermite polynomials, average the derivatives.
+    hermite = np.stack([weights, weights * nodes, weights * (nodes**2 - 1)])
+    value, slope, bend = hermite @ ((x + size) / 2 + np.log(1 + np.exp(-size)))
+    one, spread = slope / scale, bend / scale**2
+    probs = np.stack([1 - one, one], axis=1)
+    return Averages(mean[:, 0] + value, probs, np.stack([spread, spread], axis=1))
