@@ -55,8 +55,8 @@ LOOK = """() => window.panel.content.widgets.map(cell => {
 DONE = """([formulas, missing]) => {
     const shown = window.panel.node, count = what => shown.querySelectorAll(what).length;
     const marks = count('.myst [title$="Not Found"]');
-    return count('.myst .katex') + count('.myst [class*="text-yellow-"]') - marks >= formulas
-        && marks == missing
+    const red = count('.myst [class*="text-yellow-"], .myst [class*="text-red-"]') - marks;
+    return count('.myst .katex') + red >= formulas && marks == missing
         && window.panel.content.widgets.every(
             cell => cell.model.type != 'markdown' || cell.node.querySelector('.myst *'));
 }"""
