@@ -201,8 +201,8 @@ def test_blocks_of_rows_are_as_good_as_one(n_classes, rng, monkeypatch):
     mean, var = 2 * rng.standard_normal((2, 60, n_classes)) ** 2
     var[::2] /= 1e4
     whole = expected_softmax(mean, var)
-    monkeypatch.setattr(vilogit.averages, "_SLAB", 3)
-    monkeypatch.setattr(vilogit.averages, "_BLOCK", 7 * n_classes)
+    monkeypatch.setattr(vilogit.averages, "_FEW_ARRAYS", 3)
+    monkeypatch.setattr(vilogit.averages, "_MANY_ARRAYS", 7 * n_classes)
     for a, b in zip(whole, expected_softmax(mean, var), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
