@@ -12,6 +12,7 @@ from vilogit import expected_softmax, softmax
 from vilogit.averages import averages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accuracy", [3e-2, 1e-3, 1e-5, 1e-7])
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
 def test_every_rule_keeps_its_accuracy(accuracy, n_classes, rng):
@@ -25,6 +26,7 @@ def test_every_rule_keeps_its_accuracy(accuracy, n_classes, rng):
         np.testing.assert_allclose(value, exact, rtol=1e-12, atol=2 * accuracy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 0.1, 0.5, 1.0, 2.0, 3.0, 5.0])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_averages_agree_with_a_tensor_rule(n_classes, scale, rng):
@@ -62,6 +64,7 @@ def test_no_variance_gives_softmax_itself(n_classes, rng):
     np.testing.assert_allclose(spread, softmax(mean) * (1 - softmax(mean)), atol=1e-6)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_averages_are_derivatives_of_one_another(seed):
     """Bonnet and Price: dE[LSE]/dm = E[alpha], dE[LSE]/dv = E[alpha (1 - alpha)] / 2."""
@@ -201,8 +204,8 @@ def test_blocks_of_rows_are_as_good_as_one(n_classes, rng, monkeypatch):
     mean, var = 2 * rng.standard_normal((2, 60, n_classes)) ** 2
     var[::2] /= 1e4
     whole = expected_softmax(mean, var)
-    monkeypatch.setattr(vilogit.averages, "_SLAB", 3)
-    monkeypatch.setattr(vilogit.averages, "_BLOCK", 7 * n_classes)
+    monkeypatch.setattr(vilogit.averages, "_FEW_ARRAYS", 3)
+    monkeypatch.setattr(vilogit.averages, "_MANY_ARRAYS", 7 * n_classes)
     for a, b in zip(whole, expected_softmax(mean, var), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
@@ -267,6 +270,7 @@ def test_wide_rows_need_no_more_memory_than_others(width, rng):
     assert 1e5 < peak < 1e7
 
 
+@pytest.mark.slow
 def test_a_class_without_a_chance_changes_nothing_however_wide_the_others(rng):
     """Three classes by the race, two by the integral over a difference."""
     scale = 10.0 ** rng.uniform(-2, np.log10(60), (300, 2))

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import datasets
-from test_solver import SETS, awkward, bias
+from test_solver import SETS, awkward, bias, with_slow
 
 from vilogit import (
     ConvergenceWarning,
@@ -51,7 +51,7 @@ def bound_of_kl(mean, var):
     return np.sum(mean**2 + kappa * (var - 1 - np.log(var))) / 2
 
 
-@pytest.fixture(scope="module", params=SETS)
+@pytest.fixture(scope="module", params=with_slow(SETS, ["digits"]))
 def both(request):
     X, y = SETS[request.param]()
     return request.param, X, y, fit(X, y), fit(X, y, family="aligned")
@@ -205,6 +205,7 @@ def gaussian_log_density(posterior, W):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [1.0, (0.3, 1.0, 4.0)])
 def test_the_elbo_is_that_of_the_draws(precision):
     X, y, _ = simulate(np.random.default_rng(1))
@@ -249,6 +250,7 @@ def test_scale_keeps_the_prior_where_there_are_no_data(rng):
     np.testing.assert_allclose(posterior.mean[3], 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_two_classes_in_their_own_axes_are_full_rank():
     """Scipy climbs the full-rank bound; fits on turned inputs reach the same value."""
     X, y, _ = simulate(np.random.default_rng(4), n=40, n_classes=2)
@@ -279,6 +281,7 @@ def test_two_classes_in_their_own_axes_are_full_rank():
     assert point.elbo == pytest.approx(best, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_never_below_the_plain_family():
     rng = np.random.default_rng(0)
     for _ in range(200):
@@ -291,6 +294,7 @@ def test_never_below_the_plain_family():
         assert aligned.elbo >= plain.elbo - 1e-3
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_nothing_changes_when_inputs_are_rotated(seed):
@@ -305,6 +309,7 @@ def test_nothing_changes_when_inputs_are_rotated(seed):
     np.testing.assert_allclose(there.width, here.width, rtol=5e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_relabelling_the_classes_relabels_the_answer(seed):
@@ -329,7 +334,10 @@ def more_awkward():
     yield "200 columns, 30 rows", rng.standard_normal((30, 200)), np.arange(30) % 4, {}
 
 
-@pytest.mark.parametrize("case", list(more_awkward()), ids=lambda case: case[0])
+SLOW = ["100 classes", "200 columns, 30 rows", "precision 0.001"]
+
+
+@pytest.mark.parametrize("case", with_slow(more_awkward(), SLOW))
 def test_awkward_input_gets_a_proof_or_a_warning(case):
     name, X, y, options = case
     with warnings.catch_warnings(record=True) as caught:

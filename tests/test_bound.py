@@ -155,7 +155,7 @@ def test_a_few_steps_of_the_metric_bring_a_tenth(options):
     residual = target - (hessian(bound, point) @ step.ravel()).reshape(target.shape)
 
     def size(r):
-        return np.sqrt(np.sum((metric.axes.T @ r) ** 2 / metric.diagonal))
+        return np.sqrt(np.sum((metric.basis.T @ r) ** 2 / metric.diagonal))
 
     assert 0 < size(residual) < 0.11 * size(target)
     np.testing.assert_allclose(step.sum(axis=1), 0, atol=1e-12)  # no class is favoured by a shift
@@ -170,7 +170,7 @@ def test_axes_of_the_metric_diagonalise_the_curvature_in_units_of_the_prior(opti
     point = point_at(bound)
     spread = size * point.spread  # where little is uncertain the prior rules
     metric = bound.metric(point._replace(spread=spread))
-    V, diagonal = metric.axes, metric.diagonal
+    V, diagonal = metric.basis, metric.diagonal
     np.testing.assert_allclose(V.T @ (bound.prior * V), np.eye(3), atol=1e-12)
     gram = V.T @ (bound.rows.X.T * spread.sum(axis=1)) @ bound.rows.X @ V
     of_class = spread.sum(axis=0) / spread.sum()
@@ -304,7 +304,7 @@ def test_a_point_in_the_axes_becomes_its_gaussian():
     np.testing.assert_allclose(posterior.location, mean)
     np.testing.assert_allclose(posterior.width, np.sqrt(var), rtol=1e-12)
     assert posterior.gap == point.gap and posterior.trace == ((1.0, 2.0),)
-    assert posterior.axes is bound.axes and posterior.prior_precision is bound.given.prior
+    assert posterior.axes is bound.axes and posterior.prior_precision is bound.plain.prior
 
 
 def test_rows_of_weight_zero_are_left_out_and_no_copy_is_made_without_weights():

@@ -86,7 +86,7 @@ def test_a_product_that_overflows_is_an_infinite_logit():
     assert cross_entropy([[1e300, 0]], [[1e300]], [[1.0, 0]]) == 0
 
 
-@pytest.mark.parametrize("n_classes", [1, 2, 10_000])
+@pytest.mark.parametrize("n_classes", [1, 2, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_any_number_of_classes_and_no_rows(n_classes, rng):
     W = rng.standard_normal((2, n_classes))
     X, Y = rng.standard_normal((3, 2)), one_hot([0, 0, n_classes - 1], n_classes)

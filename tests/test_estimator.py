@@ -25,6 +25,7 @@ TUMOURS = StandardScaler().fit_transform(datasets.load_breast_cancer().data[:, :
 BENIGN = datasets.load_breast_cancer().target
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [
         VariationalLogisticRegression(),
@@ -112,6 +113,7 @@ def test_a_row_does_not_depend_on_the_others():
         np.testing.assert_allclose(together, apart, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_it_works_in_scikit_learns_tools():
     pipe = make_pipeline(StandardScaler(), VariationalLogisticRegression())
     assert cross_val_score(pipe, IRIS, SPECIES, cv=3).mean() > 0.9
@@ -145,6 +147,7 @@ def test_pandas_names_are_kept():
 # Weights of rows and classes.
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["mean-field", "aligned"]))
 def test_a_weight_of_two_is_a_row_given_twice(seed, family):
@@ -295,6 +298,7 @@ def test_evidence_beats_a_grid():
         assert best.elbo_ > VariationalLogisticRegression(precision).fit(X[:, :2], y).elbo_
 
 
+@pytest.mark.slow
 def test_evidence_of_turning_axes_is_nearly_the_best():
     """With three classes the slope leaves the axes' turn out, which costs little."""
     found = VariationalLogisticRegression("evidence").fit(IRIS[::2], SPECIES[::2])
@@ -333,6 +337,7 @@ def test_progress_is_shown(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_without_scikit_learn_the_extra_is_named():
     script = (
         "import sys; sys.modules['sklearn'] = sys.modules['scipy'] = None\n"

@@ -39,7 +39,7 @@ def asked(hill, most=100):
     """The places where a climb looks from 0, up to the one that it takes."""
     search = Search(most)
     end = search.climb(hill, np.zeros(1), 0.5, (1e-5, 1e-5, 1e-5))
-    assert len(search.trace) == len(hill.asked) and search.left == most - len(hill.asked)
+    assert len(search.trace) == len(hill.asked) and search.remaining == most - len(hill.asked)
     return hill.asked[1:], float(end.theta[0])
 
 

@@ -37,7 +37,16 @@ SETS = {
 }
 
 
-@pytest.fixture(scope="module", params=SETS)
+def with_slow(cases, slow):
+    """Cases by name, those of a third of a second and more marked: mutants do without them."""
+    marks = {name: pytest.mark.slow for name in slow}
+    return [
+        pytest.param(case, id=name, marks=marks.pop(name, ()))
+        for name, case in ((case if isinstance(case, str) else case[0], case) for case in cases)
+    ]
+
+
+@pytest.fixture(scope="module", params=with_slow(SETS, ["digits"]))
 def fitted(request):
     X, y = SETS[request.param]()
     return X, y, fit(X, y)
@@ -57,6 +66,7 @@ def test_elbo_agrees_with_a_finer_rule(fitted):
     assert posterior.elbo == pytest.approx(finest, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "separable", "iris"])
 def test_the_optimum_is_scipys(name):
     X, y = SETS[name]()
@@ -93,6 +103,7 @@ def test_the_optimum_is_a_fixed_point():
     np.testing.assert_allclose(posterior.scale**-2, prior[:, None] + (X**2).T @ spread, rtol=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_scaling_a_column_scales_its_weights(seed):
@@ -135,7 +146,7 @@ def awkward():
     yield "no hope", X * 1e150, y, {"max_evaluations": 40}
 
 
-@pytest.mark.parametrize("case", list(awkward()), ids=lambda case: case[0])
+@pytest.mark.parametrize("case", with_slow(awkward(), ["100 classes", "separable, huge"]))
 def test_awkward_input_gets_a_proof_or_a_warning(case):
     name, X, y, options = case
     with warnings.catch_warnings(record=True) as caught:
@@ -182,6 +193,7 @@ def test_callback_sees_every_evaluation():
     np.testing.assert_array_equal(states[-1].q.mean, posterior.mean)
 
 
+@pytest.mark.slow
 def test_same_input_same_bits_on_one_thread():
     script = (
         "import numpy as np, vilogit\n"
@@ -258,6 +270,7 @@ def test_what_is_left_out_has_the_documented_value(family):
     assert fit(X, y).elbo == fit(X, y, family="mean-field").elbo
 
 
+@pytest.mark.slow
 def test_a_fit_without_an_end_ends_after_two_hundred_evaluations():
     X = SETS["toy"]()[0][:6]
     with pytest.warns(ConvergenceWarning, match="after 200 evaluations"):

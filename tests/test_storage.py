@@ -101,6 +101,7 @@ for _ in range(100):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_a_process_killed_while_saving_leaves_the_old_file_or_the_new(tmp_path):
     result = subprocess.run(
@@ -124,6 +125,7 @@ def test_a_file_cut_anywhere_is_refused(posterior, tmp_path):
             load(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.integers(0, 10**9), st.integers(1, 255))
 def test_a_changed_byte_is_refused_or_changes_nothing(where, change):

@@ -74,6 +74,7 @@ def test_kl_is_zero_at_the_prior_and_finite_where_scales_underflow():
     assert kl_to_prior(tiny, 1.0) == pytest.approx(1000 - 0.5)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(SEEDS)
 def test_elbo_agrees_with_tensor_quadrature(seed):
@@ -112,6 +113,7 @@ def test_the_gradient_is_the_derivative_of_the_estimate(seed, shape):
     assert np.sum(gradient * direction) == pytest.approx(slope, abs=1e-6 * size)
 
 
+@pytest.mark.slow
 def test_the_estimate_is_unbiased():
     rng, q, X, Y = problem(5)
     draws = [elbo_and_gradient(q, rng.standard_normal((2, 3)), X, Y, 1.5) for _ in range(4000)]
@@ -159,6 +161,7 @@ def test_extreme_scales_keep_the_estimate_finite():
     np.testing.assert_allclose(elbo_and_gradient(tiny, np.zeros((2, 3)), X, Y)[1].rho, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_fit_reaches_the_optimum_of_the_toy_problem(toy, toy_optimum, seed):
     starts = []
@@ -227,6 +230,7 @@ def test_float32_inputs_and_absent_classes_fit(toy):
     assert np.isfinite(posterior.elbo)
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_too_high_warns(toy):
     with pytest.warns(ConvergenceWarning, match="not above its start at .*learning_rate below 5"):
         fit_sgd(1e3 * toy.X, toy.y, rng=np.random.default_rng(0), steps=20, learning_rate=5.0)
@@ -380,6 +384,7 @@ def test_what_is_left_out_has_the_documented_value():
     assert elbo_and_gradient(q, eps, X, Y)[0] == elbo_and_gradient(q, eps, X, Y, 1.0)[0]
 
 
+@pytest.mark.slow
 def test_the_default_update_is_five_thousand_small_steps(toy):
     X, y = toy.X[:5], np.array([0, 1, 2, 0, 1])
     with warnings.catch_warnings():
@@ -475,6 +480,7 @@ def test_messages_start_with_the_argument_and_end_with_what_was_expected(call, m
         call(q, rng.standard_normal((2, 3)), X, Y)
 
 
+@pytest.mark.slow
 def test_public_names_are_there():
     for name in vilogit.__all__:
         assert getattr(vilogit, name) is not None

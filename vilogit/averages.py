@@ -18,10 +18,8 @@ from . import checks
 from .race import WIDE, Averages, Grid, everywhere, make_grid, race
 from .wide import SIGHT, WIDEST, in_larger_units, nearby
 
-_SMALL = -2.0  # bin of the rows that the expansion serves
-_SLAB, _BLOCK = 100_000, 10_000  # numbers in a temporary array, of few and of many such
-
-_Rule = Callable[[np.ndarray, np.ndarray], Averages]
+_SMALL = -2.0  # bin of the rows that the expansion serves, below all others
+_FEW_ARRAYS, _MANY_ARRAYS = 100_000, 10_000  # numbers in each temporary array: all in the cache
 
 
 def expected_softmax(
@@ -97,9 +95,9 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = 
         top_var = np.minimum(top_var, WIDEST**2)
     bins = _bins(top_var, accuracy, mean.shape[1])
     out = Averages(np.empty(len(mean)), np.empty(mean.shape), np.empty(mean.shape))
-    for one in bins[:1] if (bins == bins[:1]).all() else np.unique(bins):
-        rule, size = _rule(one, accuracy, mean.shape[1], single)
-        for rows in _blocks(bins == one, size):
+    for each in bins[:1] if (bins == bins[:1]).all() else np.unique(bins):
+        rule, size = _rule(each, accuracy, mean.shape[1], single)
+        for rows in _blocks(bins == each, size):
             part = rule(mean[rows], var[rows])
             for whole, piece in zip(out, part, strict=True):
                 whole[rows] = piece
@@ -113,7 +111,8 @@ def _bins(top_var: np.ndarray, accuracy: float, n_classes: int) -> np.ndarray:
     """
     stride = 2 if n_classes == 2 else 1
     bins = stride * np.ceil(np.log2(np.maximum(top_var, 2.0)) / stride)
-    bins[top_var <= 0.5] = -1
+    bins[top_var <= 0.5] = -1  # narrow rows would pay for the nodes of a variance of 2
+    # The expansion is off by the cube of the variance over six, and no good beyond a half.
     bins[top_var <= min((6 * accuracy) ** (1 / 3), 0.5)] = _SMALL
     return bins
 
@@ -125,23 +124,23 @@ def _blocks(chosen: np.ndarray, size: int) -> Iterator[slice | np.ndarray]:
         yield slice(k, k + size) if len(rows) == len(chosen) else rows[k : k + size]
 
 
-def _rule(one: float, accuracy: float, n_classes: int, single: bool) -> tuple[_Rule, int]:
+def _rule(top: float, accuracy: float, n_classes: int, single: bool) -> tuple[Callable, int]:
     """Return the rule for rows of a bin, and how many rows it takes at a time."""
-    if one == _SMALL:
-        return _expansion, max(1, _BLOCK // n_classes)
-    width = 2 ** (one / 2)
+    if top == _SMALL:
+        return _expansion, max(1, _MANY_ARRAYS // n_classes)
+    width = 2 ** (top / 2)
     if n_classes == 2:  # the difference of two such logits; digits are cheap here
         grid = make_grid(2**0.5 * width, accuracy / 10, 2)
-        return partial(_difference, grid=grid), max(1, _SLAB // len(grid.nodes))
+        return partial(_difference, grid=grid), max(1, _FEW_ARRAYS // len(grid.nodes))
     grid = make_grid(width, accuracy, n_classes, single)
     per_row = n_classes * len(grid.scores)
     if width >= WIDE:
         # The widest logit has half as many nodes in sight of one u, narrower ones a few more.
-        in_sight = int(2 * SIGHT / (width * (grid.nodes[1] - grid.nodes[0])))
+        per_row *= int(2 * SIGHT / (width * (grid.nodes[1] - grid.nodes[0])))
         factors = partial(nearby, grid=grid)
-        return partial(race, grid=grid, factors=factors), max(1, _SLAB // (per_row * in_sight))
+        return partial(race, grid=grid, factors=factors), max(1, _FEW_ARRAYS // per_row)
     per_row *= len(grid.nodes)
-    size = max(1, _SLAB // per_row)
+    size = max(1, _FEW_ARRAYS // per_row)
     scratch = np.empty((2, size * per_row), grid.nodes.dtype)
     factors = partial(everywhere, grid=grid, scratch=scratch)
     return partial(race, grid=grid, factors=factors), size

@@ -17,10 +17,11 @@ from .posterior import MeanFieldPosterior, Posterior, Record
 from .rows import Rows
 from .softmax import log_softmax
 
+# `benchmarks/constants.py` shows what other numbers would cost.
 _LEAP = 2.5  # most that a log scale may change in one step
-_CG_STEPS, _CG_ERROR = 15, 0.1
+_CG_STEPS, _CG_ERROR = 15, 0.1  # most conjugate gradients, and the error left that ends them
 _NEWTON_STEPS, _NEWTON_RISE = 8, 0.5  # to a start: most steps, and nats that one must bring
-_PRODUCTS = 2e10  # that the axes.curvatures of all rows may take, N K K D: a second or two
+_PRODUCTS = 2e10  # that the curvatures of all rows may take, N K K D: a second or two
 
 
 class Point(NamedTuple):
@@ -99,8 +100,8 @@ class Bound:
         The steps see the sample alone, with as much less of the prior.
         """
         some = self.rows.sample()
-        share = len(some.X) / len(self.rows.X)
-        few = replace(self, rows=some, prior=self.prior * share)
+        fraction = len(some.X) / len(self.rows.X)
+        few = replace(self, rows=some, prior=self.prior * fraction)
         X, Y = some.X, some.one_hot()
         mean = step = np.zeros((X.shape[1], Y.shape[1]))
         best, newton = -np.inf, None
@@ -114,7 +115,7 @@ class Bound:
             spread = some.weighted(probs * (1 - probs))
             newton = newton or Newton(few, spread)
             step = newton.solve(probs, spread, X.T @ (Y - some.weighted(probs)) - few.prior * mean)
-        precision = self.prior + (X * X).T @ spread / share / self.kappa
+        precision = self.prior + (X * X).T @ spread / fraction / self.kappa
         return np.stack([mean, -np.log(precision) / 2])
 
     def metric(self, point: Point) -> "Newton":
@@ -143,19 +144,19 @@ class AlignedBound(Bound):
     ----------
     axes : ndarray, shape (M, K)
         The axes, see `AlignedPosterior`.
-    given : Bound
+    plain : Bound
         The rows and the prior in the reader's axes.
     """
 
     axes: np.ndarray
-    given: Bound
+    plain: Bound
 
     posterior_type = AlignedPosterior
 
     @classmethod
-    def within(cls, turn: np.ndarray, given: Bound) -> Self:
+    def within(cls, turn: np.ndarray, plain: Bound) -> Self:
         """Turn the rows of a bound in the reader's axes."""
-        return cls(given.rows.turned(turn), np.ones((turn.shape[1], 1)), turn, given)
+        return cls(plain.rows.turned(turn), np.ones((turn.shape[1], 1)), turn, plain)
 
     @property
     def kappa(self) -> float:
@@ -169,7 +170,7 @@ class AlignedBound(Bound):
         bound = np.sum(mean**2 + self.kappa * (var - 1 - 2 * log_scale)) / 2
         elbo = point.elbo + float(bound) - axes.aligned_kl(mean, var)
         rho = inverse_softplus(np.exp(log_scale))
-        return AlignedPosterior(mean, rho, self.axes, self.given.prior, elbo, trace, point.gap)
+        return AlignedPosterior(mean, rho, self.axes, self.plain.prior, elbo, trace, point.gap)
 
 
 class PrincipalBound(AlignedBound):
@@ -195,14 +196,14 @@ class PrincipalBound(AlignedBound):
         rotation = axes.common_axes(H)
         precision = np.einsum("dkk->kd", rotation.T @ H @ rotation)
         theta = np.stack([rotation.T @ mean, -np.log(precision) / 2])
-        return AlignedBound.within(self.axes @ rotation, self.given), theta
+        return AlignedBound.within(self.axes @ rotation, self.plain), theta
 
 
 class Newton:
     """The variational Newton metric, from a sample of the rows.
 
-    The averaged Hessian in the means is preconditioned in axes where it is nearly diagonal, those
-    of the curvature where the metric was made.
+    The averaged Hessian in the means is preconditioned in a basis where it is nearly diagonal,
+    that of the curvature where the metric was made.
     """
 
     def __init__(self, bound: Bound, spread: np.ndarray) -> None:
@@ -213,14 +214,14 @@ class Newton:
         x = self.X * np.sqrt(weight[:, None] / self.prior[:, 0])
         values, U = np.linalg.eigh(x.T @ x)
         of_class = spread.sum(axis=0) / max(weight.sum(), 1e-30)
-        self.axes = U / np.sqrt(self.prior)
+        self.basis = U / np.sqrt(self.prior)
         self.diagonal = 1 + np.maximum(values, 0)[:, None] * self.times * of_class
 
     def direction(self, point: Point, slope: np.ndarray) -> np.ndarray:
         """Newton's step in the means; the log scales would move to their fixed point."""
         # In a log scale the slope is 1 - x, the distance -ln(x) / 2.
         x = np.exp(2 * point.theta[1]) * point.precision
-        close = np.abs(x - 1) < 1e-4
+        close = np.abs(x - 1) < 1e-4  # there the quotient is its limit, to four digits or more
         pace = np.where(close, 0.5, -np.log(x) / 2 / np.where(close, 1, 1 - x))
         mean = self.solve(point.probs, point.spread, slope[0])
         return np.stack([mean, pace * slope[1] / self.kappa])
@@ -250,7 +251,7 @@ class Newton:
         return x
 
     def _precondition(self, r: np.ndarray) -> np.ndarray:
-        z = self.axes @ ((self.axes.T @ r) / self.diagonal)
+        z = self.basis @ ((self.basis.T @ r) / self.diagonal)
         # A vector added to all classes changes no probability: the optimum has no such part.
         return z - z.mean(axis=1, keepdims=True)
 

@@ -24,11 +24,10 @@ except ImportError as error:
 
 _DTYPES = [np.float64, np.float32]
 _Callback = Callable[[State], None] | None
-_Fit = Callable[[tuple[float, ...], float], Posterior]
 _FEW = 2000  # rows whose order must not show in the last digits
-_DECADES = (-4, 6)  # reach of the search for a precision, from the inputs' own scale
-_CLOSE = 4e-3  # where the search stops, in decades
-_SEARCH_TOL = 1e-3  # gap of its fits in nats, at most
+_DECADES = (-4, 6)  # reach of the search from the inputs' own scale: beyond, nothing changes
+_NEAR_ENOUGH = 4e-3  # where the search stops, in decades: a hundredth of the precision
+_SEARCH_TOL = 1e-3  # gap of its fits in nats, at most: the slope has digits enough then
 
 
 class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
@@ -227,9 +226,9 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             draws = draws[:, 1:] - draws[:, :1]
         return self._split(draws)
 
-    def _weights(self, X: np.ndarray, codes: np.ndarray, given: ArrayLike | None) -> np.ndarray:
+    def _weights(self, X: np.ndarray, codes: np.ndarray, weight: ArrayLike | None) -> np.ndarray:
         """Weights of the rows, times those of their classes, (N,)."""
-        weight = checks.weights(np.ones(len(X)) if given is None else given, X)
+        weight = checks.weights(np.ones(len(X)) if weight is None else weight, X)
         if self.class_weight is None:
             return weight
         some, each = weight > 0, np.ones(len(self.classes_))
@@ -257,7 +256,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             max_evaluations=self.max_evaluations, callback=bar,
         )  # fmt: skip
 
-    def _choose_precision(self, X: np.ndarray, weight: np.ndarray, fit_at: _Fit) -> ArrayLike:
+    def _choose_precision(self, X: np.ndarray, weight: np.ndarray, fit_at: Callable) -> ArrayLike:
         """Return the precision of the coefficients that was given, or that of the best evidence."""
         precision = self.prior_precision
         if not isinstance(precision, str):
@@ -300,7 +299,7 @@ def _by_evidence(slope_at: Callable[[float], float], unit: float) -> float:
         here += step
         if here in _DECADES:
             return float(unit * 10.0**here)
-    return float(unit * 10 ** brentq(slope, here, here + step, xtol=_CLOSE))
+    return float(unit * 10 ** brentq(slope, here, here + step, xtol=_NEAR_ENOUGH))
 
 
 @contextmanager

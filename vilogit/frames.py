@@ -49,11 +49,11 @@ def flipbook(
         # Every frame has the places of the first: nothing jumps, and they are worked out once.
         if len(places) == len(figure.axes):
             figure.set_layout_engine("none")
-            for axes, place in zip(figure.axes, places, strict=True):
-                axes.set_position(place, which="original")
+            for panel, place in zip(figure.axes, places, strict=True):
+                panel.set_position(place, which="original")
         else:
             figure.draw_without_rendering()
-            places = [axes.get_position(original=True) for axes in figure.axes]
+            places = [panel.get_position(original=True) for panel in figure.axes]
         frames.append(ipywidgets.HTML(picture(figure, describe(step))))
     stack = ipywidgets.Stack(frames, selected_index=0)
     last = len(frames) - 1
@@ -94,7 +94,7 @@ def picture(figure: Figure, alt: str) -> str:
     data = base64.b64encode(packed.getvalue()).decode()
     width, height = colours.size
     # Are the colours data, not ink? Then a page's dark mode leaves them alone.
-    mapped = {i.get_array().ndim for axes in figure.axes for i in axes.images} == {3}
+    mapped = {i.get_array().ndim for panel in figure.axes for i in panel.images} == {3}
     return (
         f'<img alt="{html.escape(alt)}" class="{"class-map" * mapped}" '
         f'width="{width}" height="{height}" style="max-width:100%;height:auto" '

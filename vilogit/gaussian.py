@@ -113,7 +113,7 @@ def inverse_softplus(scale: np.ndarray) -> np.ndarray:
 
 
 def log_softplus(rho: np.ndarray) -> np.ndarray:
-    """Logarithm of softplus, which is rho itself where exp(rho) would underflow."""
+    """Logarithm of softplus, which is rho itself, to the last digit, long before exp underflows."""
     return np.where(rho < -40, rho, np.log(np.logaddexp(0, np.maximum(rho, -40))))
 
 

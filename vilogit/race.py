@@ -10,8 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-LARGEST = 40.0  # exp of minus this is nothing
-WIDE = 8.0  # from here on a score sees few nodes of a logit
+LARGEST = 40.0  # exp of minus this, 4e-18, is nothing beside one
+WIDE = 8.0  # from here on a score sees so few of a logit's nodes that finding them pays
+# The rest was calibrated: `benchmarks/constants.py` shows what each number costs and buys. In theory
+# the weight alone asks the trapezium rule for a frequency of sqrt(2 digits), and exp(-t), whose
+# spectrum falls as exp(-pi / 2 times the frequency), for 2 / pi digits a width; less does for both.
+_FREQUENCY = 1.05, 0.275
+# Below this many widths times digits Gauss-Hermite nodes are fewer, so many a digit and a width.
+_HERMITE = 12, 0.25, 0.45
 
 
 class Averages(NamedTuple):
@@ -85,10 +91,11 @@ def make_grid(width: float, accuracy: float, n_classes: int, single: bool = True
     does not: its error is the spectrum beyond 2 pi / step, and that falls exponentially.
     """
     digits = np.log(max(width, 1.0) / accuracy)
+    # Beyond sqrt(2 digits) the weight is below the error; what it weighs may grow a little.
     reach = np.sqrt(2 * digits) + 0.3
-    frequency = 1.05 * np.sqrt(digits), 0.275 * digits
-    if width * digits < 12:
-        count = int(np.ceil(digits * (0.25 + 0.45 * width)))
+    frequency = _FREQUENCY[0] * np.sqrt(digits), _FREQUENCY[1] * digits
+    if width * digits < _HERMITE[0]:
+        count = int(np.ceil(digits * (_HERMITE[1] + _HERMITE[2] * width)))
         nodes, weights = np.polynomial.hermite_e.hermegauss(count)
     else:
         step = 2 * np.pi / (frequency[0] + frequency[1] * width)
@@ -97,9 +104,11 @@ def make_grid(width: float, accuracy: float, n_classes: int, single: bool = True
         weights = np.exp(-(nodes**2) / 2)
     weights /= weights.sum()
 
-    # The spread, two derivatives on, asks for more of u than log-sum-exp does.
+    # The spectrum of a Gumbel cdf leaves exp(-pi^2 / du). The spread, two derivatives on, has it
+    # times the square of the frequency: that is worth 5.3 digits.
     du = np.pi**2 / (digits + 5.3)
     top = width * min(nodes[-1], reach)
+    # The tail beyond is taken to its first order in exp(-u): the second has twice the digits.
     above = top + min(width**2, top) + np.log(n_classes) + 0.5 * digits
     scores = np.arange(-np.log(digits), above + du, du)
     dtype = np.float32 if single and accuracy >= 1e-3 and width < WIDE else np.float64
@@ -120,6 +129,7 @@ def race(mean: np.ndarray, var: np.ndarray, grid: Grid, factors: Callable[..., F
     above = (mean - floor).astype(scores.dtype)
     factor = factors(above, scale)
 
+    # exp(-80) is nothing beside one, and still a normal number in single precision.
     all_below = np.exp(np.maximum(np.log(factor.cdf).sum(axis=1), -80))
     others = all_below[:, None] / factor.cdf
     probs = np.einsum("udn,udn->dn", others, factor.slope) * -du
@@ -132,7 +142,7 @@ def race(mean: np.ndarray, var: np.ndarray, grid: Grid, factors: Callable[..., F
     total = tail.sum(axis=0)
     missing = (1 - probs.sum(axis=0)) * (tail / total)
     center = top + np.log(total)
-    reference = np.exp(-np.exp(np.minimum(center - scores, 5.0)))
+    reference = np.exp(-np.exp(np.minimum(center - scores, 5.0)))  # exp(-exp(5)) is 0
     gap = (reference - all_below).sum(axis=0)
     whole = np.maximum(probs + missing, 0)
     return Averages(floor + center + du * gap, whole.T, (spread + missing).T)

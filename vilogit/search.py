@@ -8,8 +8,8 @@ import numpy as np
 from .bound import Bound, Point
 from .posterior import Record, State
 
-_PAIRS = 6  # steps that the metric remembers
-_PLAIN = 1e-5  # a gap that averages in single precision can still show
+_PAIRS = 6  # steps that are remembered, see `benchmarks/constants.py`
+_SINGLE = 1e-5  # a gap that averages in single precision can still show
 _SHORTEST = 1e-6  # share of a step below which there is no way up
 _BEYOND = 0.8  # of the slope, turned: a parabola is then a tenth higher (Hager and Zhang, 2005)
 
@@ -22,13 +22,13 @@ class Search:
     Parameters
     ----------
     most : int
-        Most evaluations of all climbs together; `left` counts them down.
+        Most evaluations of all climbs together; `remaining` counts them down.
     callback : callable, optional
         Called with a `State` after each.
     """
 
     def __init__(self, most: int, callback: Callable[[State], object] | None = None) -> None:
-        self.left, self.callback = most, callback
+        self.remaining, self.callback = most, callback
         self.trace: list[Record] = []
 
     def climb(
@@ -51,13 +51,13 @@ class Search:
         pairs: Pairs = []
         point = self._kept(bound, bound.evaluate(theta, far))
         metric = bound.metric(point)
-        while self.left:
+        while self.remaining:
             new = None
-            if point.gap > max(tol, 0 if near == fine else _PLAIN):
+            if point.gap > max(tol, 0 if near == fine else _SINGLE):
                 accuracy = far if point.gap > 1 else near
                 way = bfgs(point.slope, pairs, partial(metric.direction, point))
                 rise, t = np.vdot(point.slope, way), bound.longest(way)
-                while new is None and self.left and rise > 0 and t > _SHORTEST:
+                while new is None and self.remaining and rise > 0 and t > _SHORTEST:
                     ahead = self._kept(bound, bound.evaluate(point.theta + t * way, accuracy))
                     # The bound is concave: where it still rises, it has risen all the way, and
                     # beyond its top it is higher for a while. Slopes tell, values may differ in
@@ -69,7 +69,7 @@ class Search:
                 pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
                 pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
                 point = new
-            elif near == fine or not self.left:
+            elif near == fine or not self.remaining:
                 break
             else:  # the gap looks closed, or rounding hides the way up: look closer
                 far = near = fine
@@ -78,7 +78,7 @@ class Search:
 
     def _kept(self, bound: Bound, point: Point) -> Point:
         """Take note of an evaluation, and return it."""
-        self.left -= 1
+        self.remaining -= 1
         self.trace.append(Record(point.elbo, point.gap))
         if self.callback is not None:
             q = bound.posterior(point).marginals()

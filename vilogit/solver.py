@@ -18,7 +18,8 @@ from .posterior import ConvergenceWarning, Posterior, State
 from .rows import Rows
 from .search import Search
 
-_LOOSE, _CLOSE = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
+# `benchmarks/constants.py` shows what other numbers would cost.
+_FAR, _NEAR = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
 _REALIGN = 1.0  # gap in the principal axes at which to turn to the curvature's, in nats
 
 
@@ -85,17 +86,17 @@ def fit(
     search = Search(checks.size(max_evaluations, "max_evaluations", at_least=1), callback)
 
     # Two classes are cheap, so their averages need not be as loose.
-    loose = max(_LOOSE if D > 2 else _CLOSE, accuracy)
-    accuracies = (loose, max(_CLOSE, accuracy), accuracy)
+    loose = max(_FAR if D > 2 else _NEAR, accuracy)
+    accuracies = (loose, max(_NEAR, accuracy), accuracy)
     # Inputs near the largest of numbers end in infinite gaps, and in the warning below.
     with np.errstate(over="ignore", invalid="ignore"):
         bound = FAMILIES[family].of(Rows.of(X, labels, D, weight), prior)
         theta = bound.start()
         if bound.provisional:
             point = search.climb(bound, theta, _REALIGN, (loose, loose, loose))
-            if search.left:
+            if search.remaining:
                 bound, theta = bound.turned(point, loose)
-        if search.left:
+        if search.remaining:
             point = search.climb(bound, theta, tol, accuracies)
         posterior = bound.posterior(point, tuple(search.trace))
     if not posterior.gap <= tol:

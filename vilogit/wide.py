@@ -4,7 +4,7 @@ import numpy as np
 
 from .race import LARGEST, Factor, Grid
 
-WIDEST = 64.0  # a row with a wider logit is measured in larger units
+WIDEST = 64.0  # a row with a wider logit is measured in larger units: nodes grow with the width
 SIGHT = np.log(LARGEST) + 30  # between that and where exp(-t) is one to the last digit but three
 
 
