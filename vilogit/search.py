@@ -1,4 +1,11 @@
-"""Up a concave bound by limited-memory BFGS; knows neither softmax nor Gaussians (chapter 5)."""
+"""Up a concave bound by limited-memory BFGS; knows neither softmax nor Gaussians (chapter 5).
+
+References
+----------
+J. Nocedal (1980), Updating quasi-Newton matrices with limited storage, Mathematics of Computation
+35, 773-782. W. W. Hager and H. Zhang (2005), A new conjugate gradient method with guaranteed
+descent and an efficient line search, SIAM Journal on Optimization 16, 170-192.
+"""
 
 from collections.abc import Callable
 from functools import partial
