@@ -71,7 +71,7 @@ class Search:
                     # accuracy.
                     new = ahead if np.vdot(ahead.slope, way) >= -_BEYOND * rise else None
                     t /= 2
-                pairs = pairs if new else []
+                pairs = [] if new is None else pairs
             if new is not None:
                 pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
                 pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
