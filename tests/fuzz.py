@@ -9,6 +9,7 @@ import warnings
 
 import mpmath
 import numpy as np
+from oracles import gaussian_rule
 
 import vilogit
 
@@ -98,9 +99,7 @@ def averages_of_extreme_logits(rng):
         np.testing.assert_allclose(probs, vilogit.softmax(mean[0]), atol=1e-12)
     if D == 2:
         center, sd = mean[0, 1] - mean[0, 0], np.sqrt(var.sum())
-        z = np.linspace(-9, 9, 20_001)
-        w = np.exp(-(z**2) / 2)
-        w /= w.sum()
+        z, w = gaussian_rule(20_001, 9)
         x = center + sd * z
         one = 0.5 * (1 + np.tanh(x / 2))
         exact = mean[0, 0] + w @ np.logaddexp(0, x)
@@ -129,9 +128,7 @@ def fit_of_extreme_data(rng):
     if D == 2 and X.dtype == np.float64 and family == "mean-field":
         mean, scale = posterior.mean, posterior.scale
         m, v = X @ mean, X**2 @ scale**2
-        z = np.linspace(-9, 9, 4001)
-        w = np.exp(-(z**2) / 2)
-        w /= w.sum()
+        z, w = gaussian_rule(4001, 9)
         sd = np.sqrt(v.sum(axis=1))
         x = (m[:, 1] - m[:, 0])[:, None] + sd[:, None] * z
         likelihood = m[np.arange(n), y].sum() - (m[:, 0] + np.logaddexp(0, x) @ w).sum()

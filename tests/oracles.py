@@ -10,12 +10,17 @@ def directional_derivative(f, x, direction, step=1e-4):
     return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
 
 
+def gaussian_rule(n_nodes, reach):
+    """Nodes and weights of the dense trapezium rule for averages over a standard normal."""
+    nodes = np.linspace(-reach, reach, n_nodes)
+    weights = np.exp(-(nodes**2) / 2)
+    return nodes, weights / weights.sum()
+
+
 def tensor_expectations(mean, var, n_nodes=41, reach=8.0):
     """Average LSE, softmax and softmax (1 - softmax) over one row by a full tensor rule."""
     mean, var = np.asarray(mean), np.asarray(var)
-    nodes = np.linspace(-reach, reach, n_nodes)
-    weights = np.exp(-(nodes**2) / 2)
-    weights /= weights.sum()
+    nodes, weights = gaussian_rule(n_nodes, reach)
     grid = np.meshgrid(*(m + np.sqrt(v) * nodes for m, v in zip(mean, var, strict=True)))
     logits = np.stack([g.ravel() for g in grid], axis=-1)
     w = np.prod(np.meshgrid(*[weights] * len(mean)), axis=0).ravel()
@@ -37,9 +42,7 @@ def optimum(X, Y, precision=1.0, n_nodes=21):
     """Best ELBO over diagonal Gaussians: tensor quadrature and SciPy's BFGS."""
     shape = (X.shape[1], Y.shape[1])
     precision = np.broadcast_to(np.asarray(precision, float), shape[0])[:, None]
-    nodes = np.linspace(-6, 6, n_nodes)
-    weights = np.exp(-(nodes**2) / 2)
-    weights /= weights.sum()
+    nodes, weights = gaussian_rule(n_nodes, 6)
     z = np.stack([g.ravel() for g in np.meshgrid(*[nodes] * shape[1])], axis=-1)
     w = np.prod(np.meshgrid(*[weights] * shape[1]), axis=0).ravel()
 

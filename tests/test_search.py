@@ -17,13 +17,14 @@ class Hill:
 
     def __init__(self, top, error=0.0, length=1.0, share=1.0):
         self.top, self.error, self.length, self.share = top, error, length, share
-        self.asked = []
+        self.gap, self.asked, self.accuracies = 1.0, [], []
 
     def evaluate(self, theta, accuracy):
         t = float(theta[0])
         self.asked.append(t)
+        self.accuracies.append(accuracy)
         value = -((self.top - t) ** 2) / 2 + self.error * (t > 0)
-        return Point(theta, value, np.array([self.top - t]), float(t == 0), None, None, None)
+        return Point(theta, value, np.array([self.top - t]), self.gap * (t == 0), None, None, None)
 
     def metric(self, point):
         return self
@@ -71,6 +72,22 @@ def test_a_search_gives_up_where_nothing_rises_or_nothing_is_left():
     places, end = asked(Hill(1e-9, error=-1.0))
     assert end == 0 and len(places) == 20  # down to a millionth of the step
     assert asked(Hill(0.2), most=3) == ([1, 0.5], 0)
+
+
+@pytest.mark.parametrize("most", [1, 2, 9])
+def test_a_search_that_finds_nothing_looks_closer_and_then_gives_up(most):
+    hill, search = Hill(-1.0), Search(most)
+    search.climb(hill, np.zeros(1), 0.5, (3e-2, 1e-3, 1e-5))
+    assert hill.accuracies == [3e-2, 1e-5][:most] and set(hill.asked) == {0}
+
+
+def test_far_from_the_top_averages_are_coarse_and_the_proof_is_fine():
+    """Here the gap is 1 at the start, and closed elsewhere."""
+    for gap, first in ((1.0, 1e-3), (1.5, 3e-2)):
+        hill = Hill(1.0)
+        hill.gap = gap
+        Search(9).climb(hill, np.zeros(1), 0.5, (3e-2, 1e-3, 1e-5))
+        assert hill.accuracies == [3e-2, first, 1e-5] and hill.asked == [0, 1, 1]
 
 
 def test_a_step_is_no_longer_than_the_bound_allows():

@@ -190,8 +190,12 @@ class PrincipalBound(AlignedBound):
         """
         mean, var = point.theta[0], np.exp(2 * point.theta[1])
         K, D = mean.shape
-        rows = self.rows if len(self.rows.X) * K * K * D < _PRODUCTS else self.rows.sample()
-        H = rows.fold(_curvatures, np.add, mean, var, accuracy) * (len(self.rows.X) / len(rows.X))
+        N, some = len(self.rows.X), self.rows.sample().X
+        if len(some) == N or N * K * K * D > _PRODUCTS:
+            # The averages of all rows are known, or those of the sample must do.
+            H = axes.curvatures(some, np.maximum(point.spread, 0)) * (N / len(some))
+        else:
+            H = self.rows.fold(_curvatures, np.add, mean, var, accuracy)
         H = np.eye(K) + H / self.kappa
         rotation = axes.common_axes(H)
         precision = np.einsum("dkk->kd", rotation.T @ H @ rotation)

@@ -126,8 +126,7 @@ def weights(value: ArrayLike, X: np.ndarray, name: str = "sample_weight") -> np.
         raise ValueError(f"{name}[{where}] is {weight[where]}; expected none below zero")
     where = int(weight.argmax())
     if weight[where] > _largest(X.dtype):
-        what = f"{name}[{where}] is {weight[where]:g}, whose sums are too large for {X.dtype}"
-        raise ValueError(f"{what}; scale the weights down")
+        raise ValueError(f"{name}[{where}] is {weight[where]:g}, too large for {X.dtype}")
     if not weight.any():
         raise ValueError(f"{name} is zero in every row; expected one row to count at least")
     return weight

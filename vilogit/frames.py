@@ -56,9 +56,8 @@ def flipbook(
             places = [panel.get_position(original=True) for panel in figure.axes]
         frames.append(ipywidgets.HTML(picture(figure, describe(step))))
     stack = ipywidgets.Stack(frames, selected_index=0)
-    last = len(frames) - 1
-    play = ipywidgets.Play(min=0, max=last, interval=400, show_repeat=False)
-    slider = ipywidgets.IntSlider(min=0, max=last, readout=False, description="frame")
+    play = ipywidgets.Play(min=0, max=len(frames) - 1, interval=400, show_repeat=False)
+    slider = ipywidgets.IntSlider(min=0, max=len(frames) - 1, readout=False, description="frame")
     slider.layout.width = "60%"
     ipywidgets.jslink((play, "value"), (slider, "value"))
     ipywidgets.jslink((slider, "value"), (stack, "selected_index"))

@@ -12,9 +12,9 @@ import numpy as np
 
 LARGEST = 40.0  # exp of minus this, 4e-18, is nothing beside one
 WIDE = 8.0  # from here on a score sees so few of a logit's nodes that finding them pays
-# The rest was calibrated: `benchmarks/constants.py` shows what each number costs and buys. In theory
-# the weight alone asks the trapezium rule for a frequency of sqrt(2 digits), and exp(-t), whose
-# spectrum falls as exp(-pi / 2 times the frequency), for 2 / pi digits a width; less does for both.
+# The rest was calibrated: `benchmarks/constants.py` shows what each number costs and buys. In
+# theory the weight alone asks the trapezium rule for a frequency of sqrt(2 digits), and exp(-t),
+# whose spectrum falls as exp(-pi / 2 times the frequency), for 2 / pi digits a width.
 _FREQUENCY = 1.05, 0.275
 # Below this many widths times digits Gauss-Hermite nodes are fewer, so many a digit and a width.
 _HERMITE = 12, 0.25, 0.45

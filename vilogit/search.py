@@ -1,4 +1,11 @@
-"""Up a concave bound by limited-memory BFGS; knows neither softmax nor Gaussians (chapter 5)."""
+"""Up a concave bound by limited-memory BFGS; knows neither softmax nor Gaussians (chapter 5).
+
+References
+----------
+J. Nocedal (1980), Updating quasi-Newton matrices with limited storage, Mathematics of Computation
+35, 773-782. W. W. Hager and H. Zhang (2005), A new conjugate gradient method with guaranteed
+descent and an efficient line search, SIAM Journal on Optimization 16, 170-192.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -64,7 +71,7 @@ class Search:
                     # accuracy.
                     new = ahead if np.vdot(ahead.slope, way) >= -_BEYOND * rise else None
                     t /= 2
-                pairs = pairs if new else []
+                pairs = [] if new is None else pairs
             if new is not None:
                 pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
                 pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]

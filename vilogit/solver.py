@@ -42,6 +42,8 @@ def fit(
     family : str
         ``"mean-field"``: all weights independent under q. ``"aligned"``: independent in axes of
         the data's choosing, with the shift common to all classes left at its prior (chapter 6).
+        The axes are those of all rows; where N K K D, K being their number, is above 2e10, of
+        some thousand rows evenly spaced.
     n_classes : int, optional
         Number of classes D, at least 2; by default ``max(y) + 1``, over all rows.
     sample_weight : array_like, shape (N,), optional
