@@ -17,7 +17,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 RUN = CHAPTERS[0]  # the one that takes least time
-PATIENCE = 120  # seconds that nothing may take, however busy the machine
+PATIENCE = 300  # seconds that nothing may take, however busy the machine
 
 OPEN = """async ([path, own]) => {
     const lab = window.jupyterapp;
@@ -151,7 +151,8 @@ def lab(browser, tmp_path_factory):
                 if note["url"] not in request.url.replace("ws:", "http:")
                 and not request.url.startswith(("data:", "blob:")) else None)  # fmt: skip
         page.goto(f"{note['url']}lab?token={note['token']}")
-        page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+        page.wait_for_function("() => window.jupyterapp")
+        page.evaluate("() => window.jupyterapp.restored.then(() => 0)")
         yield lab
         context.close()
     finally:
