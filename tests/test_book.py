@@ -155,7 +155,7 @@ STANDARD = (
     "leftarrow longrightarrow dots ldots top langle rangle Vert "
     "left right bigl bigr Bigl Bigr begin end quad qquad"
 )
-VERBATIM = re.compile(r"^(`{3,}|~{3,})(?!\{).*?^\1|(?<!`)`[^`\n]+`(?!`)", re.DOTALL | re.MULTILINE)
+VERBATIM = re.compile(r"^(`{3,}|~{3,})\w+\n.*?^\1|(?<!`)`[^`\n]+`(?!`)", re.DOTALL | re.MULTILINE)
 
 
 def texts(path):
@@ -194,7 +194,8 @@ def test_formulas_are_standard_latex(path):
     ],
 )
 def test_a_macro_is_seen(tmp_path, kind, metadata):
-    source = ["```python\n", "\\bA\n", "```\n", r"Let $\bJ = \mathrm{diag}(\alpha)$ be `\bJ`."]
+    directive = "```{note}\nText.\n```\n"
+    source = [directive, "```python\n", "\\bA\n", "```\n", r"Let $\bJ = \mathrm{diag}(\alpha)$ be `\bJ`."]
     notebook = {"cells": [{"cell_type": kind, "metadata": metadata, "source": source}]}
     path = tmp_path / "chapter.ipynb"
     path.write_text(json.dumps(notebook))
