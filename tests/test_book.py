@@ -195,7 +195,13 @@ def test_formulas_are_standard_latex(path):
 )
 def test_a_macro_is_seen(tmp_path, kind, metadata):
     directive = "```{note}\nText.\n```\n"
-    source = [directive, "```python\n", "\\bA\n", "```\n", r"Let $\bJ = \mathrm{diag}(\alpha)$ be `\bJ`."]
+    source = [
+        directive,
+        "```python\n",
+        "\\bA\n",
+        "```\n",
+        r"Let $\bJ = \mathrm{diag}(\alpha)$ be `\bJ`.",
+    ]
     notebook = {"cells": [{"cell_type": kind, "metadata": metadata, "source": source}]}
     path = tmp_path / "chapter.ipynb"
     path.write_text(json.dumps(notebook))
