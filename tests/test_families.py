@@ -143,7 +143,7 @@ def exact(X, y, family, **options):
     return fit(X, y, family=family, **options)
 
 
-def same(a, b, X):
+def assert_same_answer(a, b, X):
     """The same answer, but for what is left of gap and axes."""
     assert a.elbo == pytest.approx(b.elbo, abs=1e-5)
     np.testing.assert_allclose(a.predict_proba(X), b.predict_proba(X), atol=1e-3)
@@ -155,7 +155,8 @@ def test_a_weight_of_two_is_a_row_given_twice(family, rng):
     weight = rng.integers(0, 4, len(X))
     again = np.repeat(np.arange(len(X)), weight)
     weighted = exact(X, y, family, sample_weight=weight)
-    same(weighted, exact(X[again], y[again], family, sample_weight=np.ones(len(again))), X)
+    repeated = exact(X[again], y[again], family, sample_weight=np.ones(len(again)))
+    assert_same_answer(weighted, repeated, X)
 
 
 @families
@@ -182,7 +183,7 @@ def test_other_units_change_nothing_but_the_weights(family, rng):
 def test_the_order_of_rows_does_not_matter(family, rng):
     X, y = problem()
     order = rng.permutation(len(X))
-    same(exact(X, y, family), exact(X[order], y[order], family), X)
+    assert_same_answer(exact(X, y, family), exact(X[order], y[order], family), X)
 
 
 @families

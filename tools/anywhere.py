@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -106,7 +107,10 @@ HEAD = "tests  failed  notebook cells  failed   seconds"
 
 
 def run(
-    threads: int, environment: dict[str, str], without: list[str], python: Path = sys.executable
+    threads: int,
+    environment: dict[str, str],
+    without: list[str],
+    python: str | Path = sys.executable,
 ) -> Result:
     """Run quick tests and notebooks in an environment, as many workers as it leaves cores."""
     with tempfile.TemporaryDirectory() as folder:
@@ -134,8 +138,19 @@ def run(
     return Result(counts[False], counts[True], seconds, failures)
 
 
+def table(head: str, rows: Iterable[tuple[str, Result | str]]) -> None:
+    """Print a line a row, as soon as it is known, then what failed; fail where a test did."""
+    print(f"{head:30} {HEAD}")
+    bad = []
+    for name, result in rows:
+        print(f"{name:30} {result}", flush=True)
+        bad += [f"{name}: {one}" for one in getattr(result, "failures", [])]
+    print(*bad, sep="\n")
+    sys.exit(bool(bad))
+
+
 def main() -> None:
-    """Print the table, a line as soon as it is known; fail where a test did."""
+    """Choose the kernels, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernelspec", action="store_true", help="only write the kernel")
     parser.add_argument("--without", nargs="*", default=[], help="tests to leave out")
@@ -152,14 +167,13 @@ def main() -> None:
         off = {"NPY_DISABLE_CPU_FEATURES": answer(FEATURES)}
         rows.append((f"{own or 'own BLAS'}, NumPy plain", 1, off))
     print(f"{processor()}; own kernel: {own or 'not OpenBLAS'}; can run: {', '.join(able) or '-'}")
-    print(f"{'kernel':22} threads   {HEAD}")
-    bad = []
-    for name, threads, environment in rows:
-        result = run(threads, environment, options.without)
-        print(f"{name:22} {threads:7}   {result}", flush=True)
-        bad += [f"{name}, {threads} threads: {failure}" for failure in result.failures]
-    print(*bad, sep="\n")
-    sys.exit(bool(bad))
+    table(
+        "kernel, threads",
+        (
+            (f"{name}, {threads}", run(threads, environment, options.without))
+            for name, threads, environment in rows
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -51,26 +51,25 @@ def runnable(name: str) -> str | None:
     return found if ok else None
 
 
+def row(kind: str, version: str, without: list[str]) -> anywhere.Result | str:
+    """Make one environment and run in it."""
+    found = runnable(version)
+    if found is None:
+        return "not on this machine"
+    python = environment(kind, found, FOLDER / f"{kind}-{version}")
+    return anywhere.run(1, {}, without, python)
+
+
 def main() -> None:
-    """Print the table, a line as soon as it is known; fail where a test did."""
+    """Choose the rows, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--without", nargs="*", default=[], help="tests to leave out")
     parser.add_argument("names", nargs="*", help="rows to run; all by default")
     options = parser.parse_args()
-    chosen = [row for row in ROWS if not options.names or {*row} & {*options.names}]
-    print(f"{'packages':9} Python   {anywhere.HEAD}")
-    bad = []
-    for kind, version in chosen:
-        found = runnable(version)
-        if found is None:
-            print(f"{kind:9} {version:6}   not on this machine")
-            continue
-        python = environment(kind, found, FOLDER / f"{kind}-{version}")
-        result = anywhere.run(1, {}, options.without, python)
-        print(f"{kind:9} {version:6}   {result}", flush=True)
-        bad += [f"{kind}, {version}: {failure}" for failure in result.failures]
-    print(*bad, sep="\n")
-    sys.exit(bool(bad))
+    chosen = [one for one in ROWS if not options.names or {*one} & {*options.names}]
+    anywhere.table(
+        "packages, Python", ((", ".join(one), row(*one, options.without)) for one in chosen)
+    )
 
 
 if __name__ == "__main__":
