@@ -96,11 +96,10 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = 
     bins = _bins(top_var, accuracy, mean.shape[1])
     out = Averages(np.empty(len(mean)), np.empty(mean.shape), np.empty(mean.shape))
     for each in bins[:1] if (bins == bins[:1]).all() else np.unique(bins):
-        rule, size = _rule(each, accuracy, mean.shape[1], single)
-        for rows in _blocks(bins == each, size):
-            part = rule(mean[rows], var[rows])
-            for whole, piece in zip(out, part, strict=True):
-                whole[rows] = piece
+        where = np.flatnonzero(bins == each)
+        rule, size = _rule(each, (len(where), mean.shape[1]), accuracy, single)
+        for rows in _blocks(where, size, len(bins)):
+            out[0][rows], out[1][rows], out[2][rows] = rule(mean[rows], var[rows])
     return Averages(unit[:, 0] * out.log_sum_exp, out.probs, out.spread / unit)
 
 
@@ -117,15 +116,15 @@ def _bins(top_var: np.ndarray, accuracy: float, n_classes: int) -> np.ndarray:
     return bins
 
 
-def _blocks(chosen: np.ndarray, size: int) -> Iterator[slice | np.ndarray]:
-    """Yield the chosen rows a few at a time, so that what a rule needs stays in the cache."""
-    rows = np.flatnonzero(chosen)
-    for k in range(0, len(rows), size):
-        yield slice(k, k + size) if len(rows) == len(chosen) else rows[k : k + size]
+def _blocks(where: np.ndarray, size: int, n: int) -> Iterator[slice | np.ndarray]:
+    """Yield some rows of `n` a few at a time, so that what a rule needs stays in the cache."""
+    for k in range(0, len(where), size):
+        yield slice(k, k + size) if len(where) == n else where[k : k + size]
 
 
-def _rule(top: float, accuracy: float, n_classes: int, single: bool) -> tuple[Callable, int]:
+def _rule(top: float, shape: tuple, accuracy: float, single: bool) -> tuple[Callable, int]:
     """Return the rule for rows of a bin, and how many rows it takes at a time."""
+    n, n_classes = shape
     if top == _SMALL:
         return _expansion, max(1, _MANY_ARRAYS // n_classes)
     width = 2 ** (top / 2)
@@ -140,7 +139,7 @@ def _rule(top: float, accuracy: float, n_classes: int, single: bool) -> tuple[Ca
         factors = partial(nearby, grid=grid)
         return partial(race, grid=grid, factors=factors), max(1, _FEW_ARRAYS // per_row)
     per_row *= len(grid.nodes)
-    size = max(1, _FEW_ARRAYS // per_row)
+    size = min(n, max(1, _FEW_ARRAYS // per_row))
     scratch = np.empty((2, size * per_row), grid.nodes.dtype)
     factors = partial(everywhere, grid=grid, scratch=scratch)
     return partial(race, grid=grid, factors=factors), size

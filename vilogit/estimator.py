@@ -248,12 +248,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         if self.fit_intercept:
             of_intercept = checks.positive(self.intercept_precision, "intercept_precision", ())
             prior = np.append(prior, of_intercept)
-        # Few rows are weighed in any case: the digits then do not hang on the rows' order.
-        weighted = len(codes) <= _FEW or (weight != 1).any()
         return fit(
-            inputs, codes, prior_precision=prior, family=self.family,
-            n_classes=len(self.classes_), sample_weight=weight if weighted else None, tol=tol,
-            max_evaluations=self.max_evaluations, callback=bar,
+            inputs, codes, prior_precision=prior, family=self.family, n_classes=len(self.classes_),
+            # Few rows are weighed in any case: the digits then do not hang on the rows' order.
+            sample_weight=weight if len(codes) <= _FEW or (weight != 1).any() else None,
+            tol=tol, max_evaluations=self.max_evaluations, callback=bar,
         )  # fmt: skip
 
     def _choose_precision(self, X: np.ndarray, weight: np.ndarray, fit_at: Callable) -> ArrayLike:

@@ -91,8 +91,7 @@ def plot_class_map(
     X, y = checks.inputs(X), np.asarray(y)
     if X.shape[1] < 2:
         raise ValueError(f"X has shape {X.shape}; expected at least two columns to map")
-    if ax is None:
-        ax = plt.subplots(figsize=(4.5, 4))[1]
+    ax = ax or plt.subplots(figsize=(4.5, 4))[1]
     if limits is None:
         low, high = X[:, :2].min(axis=0), X[:, :2].max(axis=0)
         margin = 0.06 * np.where(high > low, high - low, 1.0)
