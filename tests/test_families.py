@@ -111,6 +111,12 @@ def check_family(posterior, tmp_path, rng):
         alone = np.concatenate([answer(row[None]) for row in new])
         np.testing.assert_allclose(answer(new), alone, rtol=1e-9, atol=1e-12)
 
+    centred = W - W.mean(axis=2, keepdims=True)
+    mean, scale = posterior.centred()
+    np.testing.assert_allclose(mean.sum(axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(centred.mean(axis=0), mean, atol=1e-9 + 0.025 * scale.max())
+    np.testing.assert_allclose(centred.std(axis=0), scale, rtol=0.02, atol=1e-9)
+
     posterior.save(tmp_path / "a.npz")
     back = load(tmp_path / "a.npz")
     assert type(back) is type(posterior) is FAMILIES[posterior.family].posterior_type

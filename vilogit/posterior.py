@@ -133,6 +133,28 @@ class Posterior(ABC):
         """Means and scales of the single weights, as independent ones."""
         return MeanField.with_scale(self.mean, self.scale)
 
+    def centred(self) -> tuple[np.ndarray, np.ndarray]:
+        """Means and scales of the weights, each less its row's mean over the classes.
+
+        No probability depends on what is common to the classes, and no data tell it: centred
+        weights are what the data determine.
+
+        Returns
+        -------
+        mean, scale : ndarray, shape (M, D)
+            Every row of the means sums to zero.
+
+        Notes
+        -----
+        Where the weights of a row have the variances v, that of a centred one is
+        ``v[d] * (1 - 2 / D) + v.sum() / D**2``.
+        """
+        # Unit vectors as inputs: their logits are the weights, but for what is common to a row.
+        mean, var = self.logit_moments(np.eye(len(self.mean)))
+        D = mean.shape[1]
+        var = var * (1 - 2 / D) + var.sum(axis=1, keepdims=True) / D**2
+        return mean - mean.mean(axis=1, keepdims=True), np.sqrt(var)
+
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Class probabilities averaged over the posterior, shape (N, D).
 
