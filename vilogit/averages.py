@@ -6,6 +6,8 @@ Three rules, each exact to the accuracy asked for, chosen row by row:
 - two classes: one integral over the difference of the logits, :eq:`eq-difference-rule`;
 - more classes: one integral of a product of averages over one logit each,
   :eq:`eq-gumbel-integral`, at a cost linear in the number of classes.
+
+Of wide logits the last two average over noise instead (`wide`).
 """
 
 from collections.abc import Callable, Iterator
@@ -15,10 +17,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
-from .race import WIDE, Averages, Grid, everywhere, make_grid, race
-from .wide import SIGHT, WIDEST, in_larger_units, nearby
+from .race import Averages, Grid, everywhere, make_grid, race
+from .softmax import sigmoid
+from .wide import difference_of_wide, log_normal_cdf, logistic_rule, race_of_wide
 
 _SMALL = -2.0  # bin of the rows that the expansion serves, below all others
+_WIDE = 3.0  # bins from here on average over noise: rows with a variance above 8
+_OCTAVES = 8.0  # of variance in such a bin
+_FAR = 1e300  # below the highest logit: no chance
+_LOGISTIC = 5.0  # from this width on, a difference is averaged over logistic noise
+_PIECES = 60  # scores that a row of such a bin has, more or less
 _FEW_ARRAYS, _MANY_ARRAYS = 100_000, 10_000  # numbers in each temporary array: all in the cache
 
 
@@ -53,10 +61,9 @@ def expected_softmax(
 
     Notes
     -----
-    The accuracy holds for logits with a standard deviation up to 64. A wider row is shrunk to
-    that width first, which moves the averages by less than 1e-3 of the width, and the
-    probabilities by less than 1e-3. A row's values depend on that row alone; its cost grows with
-    its largest standard deviation, and is linear in D.
+    The accuracy holds for logits of any width, as far as double precision goes: an average of
+    size L has no more digits than the rounding of L leaves. A row's values depend on that row
+    alone; its cost is linear in D, and the widest row costs little more than one of width 3.
     """
     mean = checks.array(logit_mean, "logit_mean", ("N", "D")).astype(np.float64, copy=False)
     var = checks.array(logit_var, "logit_var", mean.shape).astype(np.float64, copy=False)
@@ -65,7 +72,37 @@ def expected_softmax(
         raise ValueError(f"logit_mean has shape {mean.shape}; expected two classes or more")
     if (var < 0).any():
         raise ValueError(f"logit_var must not be negative, but holds {var.min()}")
-    return averages(mean, var, accuracy)
+    top = mean.max(axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # a class so far below the highest has no chance
+        lse, probs, spread = averages(np.maximum(mean - top, -_FAR), var, accuracy)
+    return Averages(top[:, 0] + lse, probs, np.clip(spread, 0, 0.25))
+
+
+def expected_log_probs(mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+    """Logarithms of the averaged probabilities, (N, D); those of two classes in either tail."""
+    if mean.shape[1] > 2:
+        return np.log(np.maximum(expected_softmax(mean, var).probs, np.finfo(np.float64).tiny))
+    center, square = mean[:, 1] - mean[:, 0], var.sum(axis=1)
+    return np.stack([_log_sigmoid(-center, square), _log_sigmoid(center, square)], axis=1)
+
+
+def _log_sigmoid(center: np.ndarray, var: np.ndarray) -> np.ndarray:
+    """Logarithm of the average sigmoid of Gaussian numbers, (N,) each.
+
+    Where most of the average lies in the tail, sigmoid(x) = exp(x) sigmoid(-x) takes it to the
+    other side, as far from the middle as var allows, :eq:`eq-mirrored-sigmoid`.
+    """
+    mirrored = center < -var / 2
+    shift = np.where(mirrored, center + var / 2, 0)
+    center = np.where(mirrored, -center - var, center)
+    scale = np.sqrt(var)
+    nodes, weights = logistic_rule(24)
+    noise = log_normal_cdf((center + nodes[:, None]) / np.maximum(scale, _LOGISTIC))
+    wide = np.log(weights @ np.exp(noise - noise.max(axis=0))) + noise.max(axis=0)
+    grid = make_grid(_LOGISTIC, 1e-10, 2)
+    x = center + grid.nodes[:, None] * np.minimum(scale, _LOGISTIC)
+    narrow = np.log(np.maximum(grid.weights @ sigmoid(x), np.finfo(np.float64).tiny))
+    return shift + np.where(scale > _LOGISTIC, wide, narrow)
 
 
 def expected_entropy(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,11 +111,10 @@ def expected_entropy(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.
     Stein's lemma turns the second into averages that are already there,
     :eq:`eq-entropy-split`.
     """
-    unit, mean, var = in_larger_units(mean, var)
     log_sum_exp, probs, spread = expected_softmax(mean, var)
     total = -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=1)
     average = log_sum_exp - np.sum(mean * probs + var * spread, axis=1)
-    return total, np.clip(average / unit[:, 0], 0, total)
+    return total, np.clip(average, 0, total)
 
 
 def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = True) -> Averages:
@@ -89,10 +125,6 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = 
     """
     accuracy = min(max(accuracy, 1e-9), 0.1)
     top_var = var.T.copy().max(axis=0, initial=0.0)  # a few classes are slow as the inner loop
-    unit = np.ones((1, 1))
-    if top_var.max(initial=0.0) > WIDEST**2:
-        unit, mean, var = in_larger_units(mean, var)
-        top_var = np.minimum(top_var, WIDEST**2)
     bins = _bins(top_var, accuracy, mean.shape[1])
     out = Averages(np.empty(len(mean)), np.empty(mean.shape), np.empty(mean.shape))
     for each in bins[:1] if (bins == bins[:1]).all() else np.unique(bins):
@@ -100,7 +132,7 @@ def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = 
         rule, size = _rule(each, (len(where), mean.shape[1]), accuracy, single)
         for rows in _blocks(where, size, len(bins)):
             out[0][rows], out[1][rows], out[2][rows] = rule(mean[rows], var[rows])
-    return Averages(unit[:, 0] * out.log_sum_exp, out.probs, out.spread / unit)
+    return out
 
 
 def _bins(top_var: np.ndarray, accuracy: float, n_classes: int) -> np.ndarray:
@@ -109,7 +141,10 @@ def _bins(top_var: np.ndarray, accuracy: float, n_classes: int) -> np.ndarray:
     Which rule a row gets must not hang on its neighbours.
     """
     stride = 2 if n_classes == 2 else 1
-    bins = stride * np.ceil(np.log2(np.maximum(top_var, 2.0)) / stride)
+    octaves = np.log2(np.maximum(top_var, 2.0))
+    bins = stride * np.ceil(octaves / stride)
+    wide = octaves > _WIDE
+    bins[wide] = _WIDE + _OCTAVES * np.ceil((octaves[wide] - _WIDE) / _OCTAVES)
     bins[top_var <= 0.5] = -1  # narrow rows would pay for the nodes of a variance of 2
     # The expansion is off by the cube of the variance over six, and no good beyond a half.
     bins[top_var <= min((6 * accuracy) ** (1 / 3), 0.5)] = _SMALL
@@ -128,16 +163,17 @@ def _rule(top: float, shape: tuple, accuracy: float, single: bool) -> tuple[Call
     if top == _SMALL:
         return _expansion, max(1, _MANY_ARRAYS // n_classes)
     width = 2 ** (top / 2)
+    if top >= _WIDE + _OCTAVES:
+        most = max(1, _FEW_ARRAYS // (_PIECES * n_classes))
+        if n_classes > 2:
+            return partial(race_of_wide, width=width, accuracy=accuracy), most
+        least = 2 ** ((top - _OCTAVES) / 2)
+        return partial(difference_of_wide, least=least, accuracy=accuracy), most
     if n_classes == 2:  # the difference of two such logits; digits are cheap here
         grid = make_grid(2**0.5 * width, accuracy / 10, 2)
         return partial(_difference, grid=grid), max(1, _FEW_ARRAYS // len(grid.nodes))
     grid = make_grid(width, accuracy, n_classes, single)
     per_row = n_classes * len(grid.scores)
-    if width >= WIDE:
-        # The widest logit has half as many nodes in sight of one u, narrower ones a few more.
-        per_row *= int(2 * SIGHT / (width * (grid.nodes[1] - grid.nodes[0])))
-        factors = partial(nearby, grid=grid)
-        return partial(race, grid=grid, factors=factors), max(1, _FEW_ARRAYS // per_row)
     per_row *= len(grid.nodes)
     size = min(n, max(1, _FEW_ARRAYS // per_row))
     scratch = np.empty((2, size * per_row), grid.nodes.dtype)

@@ -1,53 +1,221 @@
-"""Rows with wide logits: few nodes are in sight of one score, and units for rows wider still."""
+"""Wide logits: what is averaged over is the noise, not the logit (chapter 5).
+
+A score is a logit with Gumbel noise. Where the logit is wide, its Gaussian is smooth on the scale
+of the noise, and a Gauss rule averages over the noise: the wider, the fewer nodes. The scores run
+over stretches as long as the narrowest logit in reach allows. So neither cost nor error grows
+with the width.
+"""
+
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
+from numpy.polynomial import chebyshev, legendre
 
-from .race import LARGEST, Factor, Grid
+from .race import Averages
 
-WIDEST = 64.0  # a row with a wider logit is measured in larger units: nodes grow with the width
-SIGHT = np.log(LARGEST) + 30  # between that and where exp(-t) is one to the last digit but three
+NOISE = 3.0  # from this standard deviation on it is the noise that is averaged over
+_STRETCH = 2.5  # length of a stretch of scores, in widths of the narrowest score in reach
+_DIGITS = 37.0  # exp of minus this is the last digit of double precision
+_TINY = np.finfo(np.float64).tiny
+_MILLS = 4.0, 20  # half of the nodes for the tail lie below the first; so many in all
 
 
-def in_larger_units(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shrink the rows that are wider than the widest; return the units, (N, 1), and the moments.
+_Pair = tuple[np.ndarray, np.ndarray]
 
-    Wider logits meet softmax as a step: in larger units, only the width of the step changes.
+
+class _Stretches(NamedTuple):
+    """Pieces of the scores' axis, those of a row one after the other; one entry a piece."""
+
+    row: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
+    """Do as `race.race` for rows of three classes or more, the widest logit below `width`."""
+    scale, D = np.sqrt(var), mean.shape[1]
+    digits = min(np.log(width / accuracy) + 1, _DIGITS)
+    pieces, top = _stretches(mean, scale, digits)
+    nodes, weights = legendre.leggauss(int(np.ceil(2 + 0.4 * digits + 0.5 * np.log(D))))
+    half = pieces.length[:, None] / 2
+    scores = pieces.start[:, None] + half * (nodes + 1)
+    # Axes: piece, score, class.
+    above = scores[:, :, None] - mean[pieces.row, None]
+    cdf, density = _of_scores(above, scale[pieces.row, None], digits)
+
+    # A class brings the share hazard / total to the slope of the product of all cdfs.
+    hazard = density / np.maximum(cdf, _TINY)
+    below = cdf.prod(axis=2) * half * weights
+    share = below[:, :, None] * hazard
+    others = hazard.sum(axis=2, keepdims=True) - hazard
+    first = np.searchsorted(pieces.row, np.arange(len(mean)))
+    area = np.add.reduceat(below.sum(axis=1), first)
+    probs = np.add.reduceat(share.sum(axis=1), first)
+    spread = np.add.reduceat((share * others).sum(axis=1), first)
+    # The mean of the highest score, less that of the noise.
+    return Averages(top - area - np.euler_gamma, probs / probs.sum(axis=1, keepdims=True), spread)
+
+
+def difference_of_wide(
+    mean: np.ndarray, var: np.ndarray, least: float, accuracy: float
+) -> Averages:
+    """Two classes whose logits differ with a standard deviation of `least` or more."""
+    center, scale = mean[:, 1] - mean[:, 0], np.hypot(*np.sqrt(var).T)
+    nodes, weights = logistic_rule(_n_nodes(least / 2**0.5, np.log(least / accuracy) + 1))
+    x = center + nodes[:, None]
+    above, density = normal(x / scale)
+    value = weights @ (x * above + scale * density)
+    probs = np.stack([weights @ normal(-x / scale)[0], weights @ above], axis=1)
+    spread = weights @ density / scale
+    return Averages(mean[:, 0] + value, probs, np.stack([spread, spread], axis=1))
+
+
+def normal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cdf of a standard normal number, to the last digits in either tail, and its density."""
+    size = np.abs(x)
+    density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    tail = density * mills(size)
+    return np.where(x > 0, 1 - tail, tail), density
+
+
+def log_normal_cdf(x: np.ndarray) -> np.ndarray:
+    """Logarithm of the cdf of a standard normal number, however small that is."""
+    size = np.abs(x)
+    tail = np.log(mills(size)) - x**2 / 2 - np.log(2 * np.pi) / 2
+    return np.where(x > 0, np.log1p(-np.exp(tail)), tail)
+
+
+def mills(x: np.ndarray) -> np.ndarray:
+    """Tail of a standard normal number over its density, for x not below zero.
+
+    ``(1 + x)`` times that is so smooth in (x - c) / (x + c) that one polynomial serves all x.
     """
-    unit = np.maximum(np.sqrt(var.max(axis=1, keepdims=True)) / WIDEST, 1)
-    return unit, mean / unit, var / unit**2
+    t = (x - _MILLS[0]) / (x + _MILLS[0])
+    powers = _mills_polynomial()
+    total = np.full_like(t, powers[-1])
+    for power in powers[-2::-1]:
+        total *= t
+        total += power
+    total /= 1 + x
+    return total
 
 
-def nearby(above: np.ndarray, scale: np.ndarray, grid: Grid) -> Factor:
-    """Average over logits so wide that few nodes are in sight of one u; see `race.everywhere`.
+@lru_cache(maxsize=64)
+def gumbel_rule(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the Gauss rule for Gumbel noise, exact up to the power 2n - 1."""
+    # Stieltjes: the recurrence of its orthogonal polynomials, by sums over a fine grid.
+    x = np.arange(-5, 80, 1 / 32)
+    density = np.exp(-x - np.exp(-x)) / 32
+    before, now = np.zeros_like(x), np.ones_like(x)
+    center, pace = np.zeros(n), np.zeros(n)
+    for k in range(n):
+        center[k] = np.sum(density * x * now**2)
+        new = (x - center[k]) * now - pace[k] * before
+        size = np.sqrt(np.sum(density * new**2))
+        before, now = now, new / size
+        if k + 1 < n:
+            pace[k + 1] = size
+    return _gauss(center, pace[1:])
 
-    Far above u, exp(-t) is zero; far below, it is one, and the weights are summed beforehand.
-    Each logit has nodes as far apart as its own width allows.
+
+@lru_cache(maxsize=64)
+def logistic_rule(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the Gauss rule for logistic noise, the difference of two Gumbel ones."""
+    k = np.arange(1, n)  # the recurrence of the continuous Hahn polynomials
+    return _gauss(np.zeros(n), np.pi * k**2 / np.sqrt(4 * k**2 - 1))
+
+
+def _gauss(center: np.ndarray, pace: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss rule of a three-term recurrence (Golub and Welsch, 1969)."""
+    nodes, vectors = np.linalg.eigh(np.diag(center) + np.diag(pace, 1) + np.diag(pace, -1))
+    return nodes, vectors[0] ** 2
+
+
+def _n_nodes(scale: float, digits: float) -> int:
+    """Nodes of the Gauss rule for noise under a Gaussian that is `scale` wide, or wider.
+
+    With n of them little more than exp(-n ln(1 + 2 e scale^2 / n)) is left.
     """
-    base, per_width = grid.frequency
-    step = 2 * np.pi / (base + per_width * np.maximum(scale, 1))  # below 1 it hopes for too much
-    half = np.ceil(grid.reach / step).astype(int)
-    node = np.arange(2 * half.max() + 1)[:, None, None]
-    z = np.minimum(node - half, half) * step
-    weights = np.exp(-(z**2) / 2) * (node <= 2 * half)
-    weights /= weights.sum(axis=0)
-    below = np.cumsum(weights, axis=0) - weights
+    n = np.arange(1, 64)
+    return int(np.sum(n * np.log1p(2 * np.e * scale**2 / n) < digits)) + 1
 
-    pace = np.maximum(scale * step, 1e-30)  # from logit to logit
-    count = np.minimum(np.ceil(SIGHT / pace), 2 * half + 1).astype(int).max()
-    u = grid.scores[:, None, None]
-    first = np.ceil((u - SIGHT + np.log(LARGEST) - above) / pace) + half
-    first = np.clip(first, 0, np.maximum(2 * half + 1 - count, 0)).astype(int)
-    at = np.arange(scale.size).reshape(scale.shape) + scale.size * first
-    ahead = np.arange(count)[:, None, None, None]
 
-    # Axes: node in sight, u, class, row.
-    density = weights.take(at + scale.size * ahead)
-    nearest = np.exp(above + (first - half) * step * scale - u)
-    minus_t = -nearest * np.exp(pace * ahead[:, 0])[:, None]
-    density *= np.exp(minus_t)
-    cdf = below.take(at) + density.sum(axis=0)
-    density *= minus_t
-    slope = density.sum(axis=0)
-    density *= minus_t
-    # The last u is beyond all nodes: no tail is left to share out.
-    return Factor(cdf, slope, density.sum(axis=0), np.ones_like(scale))
+def _stretches(mean: np.ndarray, scale: np.ndarray, digits: float) -> tuple[_Stretches, np.ndarray]:
+    """Cut the scores that count into pieces; also the score that nothing exceeds, (n,)."""
+    reach = np.sqrt(2 * digits)
+    low = mean - reach * scale - np.log(digits)
+    high = mean + np.where(scale > reach, reach * scale, scale**2 / 2 + digits)
+    length = _STRETCH * np.hypot(scale, 1)
+    here, top = low.max(axis=1), high.max(axis=1)
+    ends = [here]
+    while (here < top).any():
+        # A class below its reach may be entered by a stretch of its own, one beyond is flat.
+        end = np.maximum(here[:, None], low) + length
+        end[here[:, None] >= high] = np.inf
+        here = np.minimum(end.min(axis=1), top)
+        ends.append(here)
+    edges = np.stack(ends, axis=1)
+    lengths = np.diff(edges, axis=1)
+    row, piece = np.nonzero(lengths)
+    return _Stretches(row, edges[row, piece], lengths[row, piece]), top
+
+
+def _of_scores(
+    above: np.ndarray, scale: np.ndarray, digits: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cdf and density of scores so far above their logits' means."""
+    scale = np.broadcast_to(scale, above.shape)
+    cdf, density = np.empty_like(above), np.empty_like(above)
+    octave = np.log2(np.maximum(scale, NOISE) / NOISE).astype(int)
+    octave[scale < NOISE] = -1
+    for each in np.unique(octave):
+        if each < 0:
+            rule = partial(_over_logits, digits=digits)
+        else:
+            rule = partial(_over_noise, n=_n_nodes(NOISE * 2.0**each, digits))
+        some = octave == each
+        cdf[some], density[some] = rule(above[some], scale[some])
+    return cdf, density
+
+
+def _over_noise(above: np.ndarray, scale: np.ndarray, n: int) -> _Pair:
+    cdf, density = np.zeros_like(above), np.zeros_like(above)
+    for node, weight in zip(*gumbel_rule(n), strict=True):
+        a, b = normal((above - node) / scale)
+        cdf += weight * a
+        density += weight * b
+    return cdf, density / scale
+
+
+def _over_logits(
+    above: np.ndarray, scale: np.ndarray, digits: float
+) -> tuple[np.ndarray, np.ndarray]:
+    cdf, density = np.zeros_like(above), np.zeros_like(above)
+    # The trapezium rule for a Gaussian and for a cdf whose spectrum falls as that of Gumbel noise.
+    step = 2 * np.pi / (np.sqrt(2 * digits) + 2 / np.pi * digits * NOISE)
+    nodes = np.arange(step / 2, np.sqrt(2 * digits) + step, step)
+    nodes = np.concatenate([-nodes, nodes])
+    weights = np.exp(-(nodes**2) / 2)
+    weights /= weights.sum()
+    nearest = np.exp(-np.maximum(above, -700))
+    for node, weight in zip(nodes, weights, strict=True):
+        t = np.minimum(nearest * np.exp(node * scale), 700)
+        below = weight * np.exp(-t)
+        cdf += below
+        density += t * below
+    return cdf, density
+
+
+@lru_cache(maxsize=1)
+def _mills_polynomial() -> np.ndarray:
+    """Coefficients of the powers of (x - c) / (x + c) in ``(1 + x) * mills(x)``."""
+    c, n = _MILLS
+    nodes, weights = legendre.leggauss(100)
+    v = 20 * (nodes + 1)
+
+    t = chebyshev.chebpts1(n + 1)
+    x = (c * (1 + t) / (1 - t))[:, None]
+    # The average of exp(-u x - u^2 / 2) over u > 0, in units of 1 / (1 + x).
+    values = 20 * np.exp(-(v * x + v**2 / 2 / (1 + x)) / (1 + x)) @ weights
+    return chebyshev.cheb2poly(chebyshev.chebfit(t, values, n))
