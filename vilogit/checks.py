@@ -15,9 +15,12 @@ A float32 ``X`` stays float32; every other real array becomes float64.
 """
 
 import operator
+import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+_ABSENT = 1000  # classes without a row that a largest label may imply: it is no class beyond that
 
 
 def array(value: ArrayLike, name: str, shape: tuple, *, finite: bool = True) -> np.ndarray:
@@ -85,18 +88,16 @@ def in_units_of_prior(X: np.ndarray, precision: np.ndarray, weight: np.ndarray |
 
 
 def labels(y: ArrayLike, n: int, n_classes: int | None) -> tuple[np.ndarray, int]:
-    """Return the labels of a fit's rows as integers, and the number of classes, two at least."""
+    """Return the labels of a fit's rows as integers, and the number of classes, two at least.
+
+    Called by what the user calls: the warning of `_count_classes` points one frame above that.
+    """
     if n_classes is not None:
         n_classes = size(n_classes, "n_classes", at_least=2)
     integers = label_integers(y, n_classes)
     if len(integers) != n:
         raise ValueError(f"y has {len(integers)} labels, but X has {n} rows")
-    if n_classes is None:
-        n_classes = int(integers.max()) + 1
-        if n_classes < 2:
-            expected = "expected two classes or more (pass n_classes if some are absent)"
-            raise ValueError(f"y holds only class 0; {expected}")
-    return integers, n_classes
+    return integers, _count_classes(integers) if n_classes is None else n_classes
 
 
 def one_hot(Y: ArrayLike, n: int, n_classes: int | str) -> np.ndarray:
@@ -162,7 +163,7 @@ def rng(value: np.random.Generator) -> None:
 
 def label_integers(y: ArrayLike, n_classes: int | None) -> np.ndarray:
     """Return labels as integers, (N,): not negative, and below `n_classes` where that is given."""
-    labels = np.asarray(y)
+    labels = _as_array(y, "y")
     if labels.size == 0:
         labels = labels.astype(np.int64)
     if labels.ndim != 1:
@@ -171,7 +172,7 @@ def label_integers(y: ArrayLike, n_classes: int | None) -> np.ndarray:
         raise ValueError(f"y must hold integers, not {labels.dtype}")
     if labels.dtype.kind not in "iub":
         raise TypeError(f"y must hold integers, not values of dtype {labels.dtype}")
-    top = np.inf if n_classes is None else n_classes - 1
+    top = np.iinfo(np.int64).max if n_classes is None else n_classes - 1
     wrong = (labels < 0) | (labels > top)
     if wrong.any():
         where = int(wrong.argmax())
@@ -185,11 +186,37 @@ def _largest(dtype: np.dtype) -> float:
     return np.sqrt(np.finfo(dtype).max) / 1e3
 
 
-def _real(value: ArrayLike, name: str) -> np.ndarray:
+def _count_classes(labels: np.ndarray) -> int:
+    """Return how many classes the largest label implies, and warn of those that have no row."""
+    n_classes = int(labels.max()) + 1
+    if n_classes < 2:
+        expected = "expected two classes or more (pass n_classes if some are absent)"
+        raise ValueError(f"y holds only class 0; {expected}")
+    if n_classes > len(labels) + _ABSENT:
+        implied = f"y holds {n_classes - 1}, which implies {n_classes} classes"
+        raise ValueError(f"{implied} for {len(labels)} rows; pass n_classes if that is meant")
+    absent = np.flatnonzero(np.bincount(labels) == 0)
+    if len(absent):
+        some = ", ".join(map(str, absent[:5])) + ", ..." * (len(absent) > 5)
+        warnings.warn(
+            f"y holds labels up to {n_classes - 1}, but none of class {some}; pass "
+            f"n_classes={n_classes} if they are meant, or number the classes from 0",
+            stacklevel=4,
+        )
+    return n_classes
+
+
+def _as_array(value: ArrayLike, name: str) -> np.ndarray:
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} has masked entries; fill them or leave them out")
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be a rectangular array: {error}") from None
+
+
+def _real(value: ArrayLike, name: str) -> np.ndarray:
+    array = _as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, not values of dtype {array.dtype}")
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .data import one_hot
 from .gaussian import MeanField, check_gaussian, elbo, log_softplus
 from .posterior import ConvergenceWarning, MeanFieldPosterior, Record, State
 from .softmax import log_softmax, sigmoid
@@ -91,7 +92,7 @@ def fit_sgd(
     prior_precision : array_like, scalar or shape (M,)
         Precision of the prior; positive.
     n_classes : int, optional
-        Number of classes D, at least 2; by default ``max(y) + 1``.
+        Number of classes D, at least 2; by default ``max(y) + 1``, at most 1000 above N.
     callback : callable, optional
         Called with a `State` before every update and once at the end.
 
@@ -107,12 +108,14 @@ def fit_sgd(
 
     Warns
     -----
+    UserWarning
+        If a class below the largest label is absent and `n_classes` does not announce it.
     ConvergenceWarning
         If the ELBO ends below its start: the rate is too high for these inputs.
     """
     X = checks.inputs(X)
     labels, D = checks.labels(y, len(X), n_classes)
-    Y = np.eye(D)[labels]
+    Y = one_hot(labels, D)
     checks.rng(rng)
     steps = checks.size(steps, "steps", at_least=1)
     learning_rate = float(checks.positive(learning_rate, "learning_rate", ()))
