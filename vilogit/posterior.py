@@ -3,7 +3,6 @@
 A family adds what is its own, the moments, the draws and the arrays of its file: the rest is here.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -205,19 +204,22 @@ class Posterior(ABC):
             raise ImportError('to_arviz needs ArviZ: pip install "vilogit[arviz]"') from error
         return from_dict({"posterior": {"W": draws[None]}}, dims={"W": ["feature", "class"]})
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: storage.File) -> None:
         """Write the posterior to one ``.npz`` file without pickle, for `vilogit.load`.
 
         Parameters
         ----------
-        path : str
-            Where to, or any path-like object. A file that is there already is replaced in one
-            step: whatever interrupts the writing, the old file or the new one is there.
+        path : str, path-like object or binary file
+            Where to. A file that is there already keeps its mode and is replaced in one step,
+            behind a symbolic link, too: whatever interrupts the writing, the old file or the new
+            one is there. To a file that is open, `save` writes where it stands.
 
         Raises
         ------
         OSError
-            If the file cannot be written.
+            If the file cannot be written, or what has its name is no regular file.
+        TypeError
+            If `path` is none of these.
         """
         arrays = dict(zip(self.parts, self.arrays(), strict=True))
         trace = np.reshape(self.trace, (-1, 2)).astype(np.float64)
