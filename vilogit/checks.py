@@ -16,6 +16,7 @@ A float32 ``X`` stays float32; every other real array becomes float64.
 
 import operator
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -152,6 +153,21 @@ def size(value: int, name: str, *, at_least: int) -> int:
     if count < at_least:
         raise ValueError(f"{name} must be at least {at_least}, not {count}")
     return count
+
+
+def names(value: Iterable[object] | None, name: str, default: Sequence[object]) -> Sequence[object]:
+    """Return as many names as the default ones; a string is not taken for its letters."""
+    if value is None:
+        return default
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be a sequence of names, not {value!r}")
+    try:
+        found = list(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of names, not {value!r}") from None
+    if len(found) != len(default):
+        raise ValueError(f"{name} has {len(found)} names; expected {len(default)}")
+    return found
 
 
 def rng(value: np.random.Generator) -> None:
