@@ -1,7 +1,12 @@
 import dataclasses
+import subprocess
 import sys
+import tomllib
 import tracemalloc
 import warnings
+from importlib import metadata
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import oracles
@@ -26,6 +31,7 @@ from vilogit import (
 )
 from vilogit.posterior import Record, State
 
+ROOT = Path(__file__).parents[1]
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -615,7 +621,49 @@ def test_messages_start_with_the_argument_and_end_with_what_was_expected(call, m
 
 @pytest.mark.slow
 def test_public_names_are_there():
+    assert len(vilogit.__all__) > 20
     for name in vilogit.__all__:
         assert getattr(vilogit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'fits'"):
         vilogit.fits  # noqa: B018
+
+
+def test_dir_lists_what_loads_later_and_a_version():
+    later = {"flipbook", "picture", "plot_before_after", "plot_class_map"}
+    assert later | {"VariationalLogisticRegression", "fit", "__version__"} <= set(dir(vilogit))
+    assert dir(vilogit) == sorted(dir(vilogit))
+
+
+def test_the_version_is_that_of_the_project(monkeypatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert vilogit.__version__ == project["version"]
+    absent = mock.Mock(side_effect=metadata.PackageNotFoundError)
+    monkeypatch.setattr(metadata, "version", absent)
+    assert vilogit.__version__ == "0+unknown"
+    absent.assert_called_once_with("vilogit")
+
+
+STAR = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+from vilogit import *
+print(*sorted(name for name in dir() if not name.startswith("_") and name != "sys"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("blocked", "without"),
+    [
+        ([], set()),
+        (["matplotlib"], {"flipbook", "picture", "plot_before_after", "plot_class_map"}),
+        (["ipywidgets"], {"flipbook", "picture"}),
+        (["sklearn"], {"VariationalLogisticRegression"}),
+        (["sklearn.utils.validation"], {"VariationalLogisticRegression"}),
+    ],
+)
+def test_a_star_brings_what_can_be_had(blocked, without):
+    run = [sys.executable, "-c", STAR, *blocked]
+    result = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) == set(vilogit.__all__) - without
