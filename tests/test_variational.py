@@ -568,6 +568,52 @@ def test_the_warning_of_the_update_says_what_to_try(toy):
     )
 
 
+def test_an_update_that_diverges_stops_with_the_warning():
+    X, y, _ = vilogit.simulate(np.random.default_rng(0))
+    states = []
+    with pytest.warns(ConvergenceWarning) as caught:
+        posterior = fit_sgd(
+            X, y, rng=np.random.default_rng(0), prior_precision=1000, callback=states.append
+        )
+    done = len(posterior.trace)
+    assert str(caught[0].message).startswith(
+        f"fit_sgd ended as it diverged in update {done} of 5000, at an ELBO of "
+    )
+    assert "not above its start at -4318.86; try a learning_rate below 0.003" in str(
+        caught[0].message
+    )
+    assert caught[0].filename == __file__ and len(caught) == 1
+    assert 100 < done < 5000 and len(states) == done and states[-1].q is posterior.q
+    assert posterior.elbo == elbo(posterior.q, X, one_hot(y, 3), 1000)
+    assert np.isfinite(posterior.q).all() and np.isfinite(posterior.elbo)
+
+
+POWERS = st.integers(-150, 150)
+
+
+@settings(max_examples=40)
+@given(
+    POWERS, st.integers(-200, 200), POWERS, st.sampled_from([np.float32, np.float64]), st.booleans()
+)
+def test_whatever_the_scales_the_update_ends_with_numbers(scale, precision, rate, dtype, tame):
+    """Tame ones are those that people have, the others those that a double can hold."""
+    if tame:
+        scale, precision, rate = scale % 17 - 8, precision % 17 - 8, rate % 7 - 3
+    if dtype == np.float32:
+        scale = max(-15, min(scale, 15))
+    X, y, _ = vilogit.simulate(np.random.default_rng(0), n=10)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = fit_sgd(
+            (10.0**scale * X).astype(dtype), y, rng=np.random.default_rng(0), steps=40,
+            prior_precision=10.0**precision, learning_rate=10.0**rate, n_classes=3,
+        )  # fmt: skip
+    assert {w.category for w in caught} <= {ConvergenceWarning}
+    assert np.isfinite(posterior.q).all() and np.isfinite(posterior.elbo)
+    assert np.isfinite([record.elbo for record in posterior.trace]).all()
+    assert caught or len(posterior.trace) == 41
+
+
 def test_float32_inputs_estimate_what_float64_inputs_do():
     rng, q, X, Y = problem(4)
     eps = rng.standard_normal((2, 3))

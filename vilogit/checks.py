@@ -69,7 +69,7 @@ def inputs(X: ArrayLike) -> np.ndarray:
     if 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}; expected at least one row and one column")
     top = max(X.max(), -X.min())
-    if top > _largest(X.dtype):
+    if top > largest(X.dtype):
         raise ValueError(f"X holds {top:g}, whose square is too large for {X.dtype}; scale X down")
     return X
 
@@ -83,7 +83,7 @@ def in_units_of_prior(X: np.ndarray, precision: np.ndarray, weight: np.ndarray |
     top, of_weight = (tops / np.sqrt(precision[:, 0])).max(), ""
     if weight is not None and weight.max() > 1:
         top, of_weight = top * np.sqrt(weight.max()), " * sqrt(sample_weight)"
-    if top > _largest(X.dtype):
+    if top > largest(X.dtype):
         what = f"X / sqrt(prior_precision){of_weight} reaches {top:g}, whose square is too large"
         raise ValueError(f"{what} for {X.dtype}; raise prior_precision or scale X down")
 
@@ -127,7 +127,7 @@ def weights(value: ArrayLike, X: np.ndarray, name: str = "sample_weight") -> np.
         where = int((weight < 0).argmax())
         raise ValueError(f"{name}[{where}] is {weight[where]}; expected none below zero")
     where = int(weight.argmax())
-    if weight[where] > _largest(X.dtype):
+    if weight[where] > largest(X.dtype):
         raise ValueError(f"{name}[{where}] is {weight[where]:g}, too large for {X.dtype}")
     if not weight.any():
         raise ValueError(f"{name} is zero in every row; expected one row to count at least")
@@ -197,7 +197,7 @@ def label_integers(y: ArrayLike, n_classes: int | None) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _largest(dtype: np.dtype) -> float:
+def largest(dtype: np.dtype) -> float:
     """Largest number whose square, summed over rows, is far from overflow."""
     return np.sqrt(np.finfo(dtype).max) / 1e3
 

@@ -99,7 +99,8 @@ def fit_sgd(
     Returns
     -------
     Posterior
-        The last q. Its trace holds the noisy estimates, with no proven gap (NaN).
+        The last q; the last one within reach of its numbers, where the update diverges and
+        stops. Its trace holds the noisy estimates, with no proven gap (NaN).
 
     Raises
     ------
@@ -111,7 +112,8 @@ def fit_sgd(
     UserWarning
         If a class below the largest label is absent and `n_classes` does not announce it.
     ConvergenceWarning
-        If the ELBO ends below its start: the rate is too high for these inputs.
+        If the update diverges or the ELBO ends below its start: the rate is too high for these
+        inputs or this prior.
     """
     X = checks.inputs(X)
     labels, D = checks.labels(y, len(X), n_classes)
@@ -124,19 +126,26 @@ def fit_sgd(
     shape = (X.shape[1], Y.shape[1])
     q = start = MeanField(rng.standard_normal(shape), np.zeros(shape))
     trace = []
+    # Weights whose squares, times those of X or by their prior, are near the largest of numbers.
+    far = checks.largest(X.dtype) / max(1.0, np.abs(X).max(), np.sqrt(precision.max()))
     for step in range(steps + 1):
         value, gradient = _elbo_and_gradient(q, rng.standard_normal(shape), X, Y, precision)
         trace.append(Record(value, np.nan))
         if callback is not None:
             callback(State(step, q, value))
         rate = learning_rate * min(1.0, 2 * (1 - step / steps))
-        if step < steps:
-            q = MeanField(q.mean + rate * gradient.mean, q.rho + rate * gradient.rho)
+        with np.errstate(over="ignore", invalid="ignore"):
+            ahead = MeanField(q.mean + rate * gradient.mean, q.rho + rate * gradient.rho)
+        if step == steps or not np.abs(ahead).max() <= far:
+            break
+        q = ahead
 
     before, after = elbo(start, X, Y, prior_precision), elbo(q, X, Y, prior_precision)
-    if not after > before:
+    if step < steps or not after > before:
+        diverged = f" as it diverged in update {step + 1} of {steps}," if step < steps else ""
         warnings.warn(
-            f"fit_sgd ended at an ELBO of {after:.6g}, not above its start at {before:.6g}; "
+            f"fit_sgd ended{diverged} at an ELBO of {after:.6g}, "
+            f"{'' if after > before else 'not '}above its start at {before:.6g}; "
             f"try a learning_rate below {learning_rate:g} or inputs of unit scale",
             ConvergenceWarning, stacklevel=2,
         )  # fmt: skip
