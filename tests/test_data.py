@@ -1,9 +1,11 @@
+import tracemalloc
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 
-from vilogit import checks, one_hot, simulate, softmax
+from vilogit import checks, fit, fit_sgd, one_hot, simulate, softmax
 
 
 def test_one_hot_marks_the_label():
@@ -12,9 +14,21 @@ def test_one_hot_marks_the_label():
     assert one_hot([], 3).shape == (0, 3)
 
 
+def test_one_hot_takes_the_memory_of_its_rows():
+    labels = [0, 10**6 - 1]
+    tracemalloc.start()
+    rows = one_hot(labels, 10**6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.01 * rows.nbytes
+    assert rows.sum() == 2 and rows[0, 0] == rows[1, -1] == 1
+
+
 @pytest.mark.parametrize(
     ("labels", "n_classes", "error", "message"),
     [
+        ([[0], [0, 1]], 2, ValueError, "y must be a rectangular array"),
+        (np.ma.masked_equal([0, 1], 1), 2, ValueError, "y has masked entries; fill them or leave"),
         ([0, 3], 3, ValueError, r"y\[1\] is 3; expected a label in 0..2"),
         ([0, -1], 3, ValueError, r"y\[1\] is -1; expected a label in 0..2"),
         ([0.5], 3, ValueError, "y must hold integers, not float64"),
@@ -33,8 +47,10 @@ def test_one_hot_names_bad_labels(labels, n_classes, error, message):
 
 
 def test_labels_of_a_fit():
-    for labels, n_classes, found in (([0, 1], None, 2), ([0, 0], 3, 3), ([0, 2], None, 3)):
-        integers, D = checks.labels(labels, 2, n_classes)
+    for labels, n_classes, found in (([0, 1], None, 2), ([0, 0], 3, 3), ([0, 2], 3, 3)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            integers, D = checks.labels(labels, 2, n_classes)
         np.testing.assert_array_equal(integers, labels)
         assert found == D
     with pytest.raises(ValueError, match="y has 3 labels, but X has 2 rows"):
@@ -47,6 +63,54 @@ def test_labels_of_a_fit():
         checks.labels([-1, 0], 2, None)
     with pytest.raises(ValueError, match=r"y\[1\] is 5; expected a label in 0..2"):
         checks.labels([0, 5], 2, 3)
+
+
+ROWS = np.column_stack([np.linspace(-1, 1, 3), np.ones(3)])
+
+
+@pytest.mark.parametrize("fitted", [fit, partial(fit_sgd, rng=np.random.default_rng(0), steps=2)])
+@pytest.mark.parametrize(
+    ("y", "absent"),
+    [([1, 2, 2], "0"), ([0, 2, 0], "1"), ([5, 7, 7], "0, 1, 2, 3, 4, ...")],
+)
+def test_a_class_that_nobody_announced_is_named_at_the_callers_line(fitted, y, absent):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = fitted(ROWS, y)
+    warning = next(w for w in caught if w.category is UserWarning)
+    assert str(warning.message) == (
+        f"y holds labels up to {max(y)}, but none of class {absent}; "
+        f"pass n_classes={max(y) + 1} if they are meant, or number the classes from 0"
+    )
+    assert warning.filename == __file__
+    assert posterior.mean.shape == (2, max(y) + 1)
+
+
+@pytest.mark.parametrize("fitted", [fit, partial(fit_sgd, rng=np.random.default_rng(0))])
+@pytest.mark.parametrize("top", [1003, 10_000_000, 2**63 - 1])
+def test_a_label_that_is_no_class_is_refused_before_it_takes_memory(fitted, top):
+    message = f"^y holds {top}, which implies {top + 1} classes for 3 rows; pass n_classes"
+    with pytest.raises(ValueError, match=message):
+        fitted(ROWS, [0, 1, top])
+
+
+def test_a_thousand_absent_classes_may_still_be_meant():
+    with pytest.warns(UserWarning, match=r"none of class 2, 3, 4, 5, 6, \.\.\.;"):
+        assert checks.labels([0, 1, 1002], 3, None)[1] == 1003
+    assert checks.labels([0, 1, 5000], 3, 5001)[1] == 5001
+
+
+def test_no_integer_becomes_another_one():
+    for n_classes in (None, 3):
+        with pytest.raises(ValueError, match=rf"y\[1\] is {2**64 - 1}; expected a label in 0"):
+            checks.labels(np.array([0, 2**64 - 1], np.uint64), 2, n_classes)
+
+
+def test_masked_numbers_are_no_numbers():
+    masked = np.ma.masked_invalid([[1.0, np.nan]])
+    with pytest.raises(ValueError, match="X has masked entries; fill them or leave them out"):
+        checks.inputs(masked)
+    np.testing.assert_array_equal(checks.inputs(masked[:, :1]), [[1.0]])
 
 
 def test_inputs_of_a_fit():

@@ -3,6 +3,9 @@
 The last family is no part of the package: it shows what one is made of, and that it plugs in.
 """
 
+import copy
+import dataclasses
+import pickle
 from dataclasses import FrozenInstanceError, dataclass
 
 import numpy as np
@@ -20,7 +23,7 @@ families = pytest.mark.parametrize("family", NAMES)
 # A family in forty lines: all mass at the most probable weights.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PointPosterior(Posterior):
     W: np.ndarray
     elbo: float
@@ -117,8 +120,20 @@ def check_family(posterior, tmp_path, rng):
     np.testing.assert_allclose(centred.mean(axis=0), mean, atol=1e-9 + 0.025 * scale.max())
     np.testing.assert_allclose(centred.std(axis=0), scale, rtol=0.02, atol=1e-9)
 
+    in_closed_form = posterior.weight_moments()
+    for moment, of_units in zip(in_closed_form, posterior.logit_moments(np.eye(M)), strict=True):
+        np.testing.assert_allclose(moment, of_units, rtol=1e-9, atol=1e-12)
+
+    if D == 2:
+        centred = centred[..., 1:] - centred[..., :1]
+    check_summary(posterior, centred.reshape(len(W), -1))
+
     posterior.save(tmp_path / "a.npz")
     back = load(tmp_path / "a.npz")
+    assert back == posterior and hash(back) == hash(posterior)
+    for again in (pickle.loads(pickle.dumps(posterior)), copy.deepcopy(posterior)):
+        assert type(again) is type(posterior) and again == posterior
+    assert dataclasses.replace(posterior, elbo=0.0) != posterior
     assert type(back) is type(posterior) is FAMILIES[posterior.family].posterior_type
     for name in ("mean", "scale", "elbo", "gap", "trace"):
         np.testing.assert_array_equal(getattr(back, name), getattr(posterior, name))
@@ -133,6 +148,20 @@ def check_family(posterior, tmp_path, rng):
         posterior.sample(1, 0)
     with pytest.raises(FrozenInstanceError):
         posterior.elbo = 0.0
+
+
+def check_summary(posterior, draws):
+    """Means, deviations and quantiles are those of draws, (n, rows)."""
+    summary = posterior.summary(level=0.8)
+    assert list(summary.columns) == ["mean", "sd", "10%", "90%"]
+    mean, sd, low, high = summary.to_numpy().T
+    assert mean.shape == (draws.shape[1],)
+    # Five standard errors of 40,000 draws; a quantile's is 1.7 times a mean's.
+    near = 1e-9 + 0.025 * sd.max()
+    np.testing.assert_allclose(draws.mean(axis=0), mean, atol=near)
+    np.testing.assert_allclose(draws.std(axis=0), sd, rtol=0.02, atol=1e-9)
+    np.testing.assert_allclose(np.quantile(draws, 0.1, axis=0), low, atol=2 * near)
+    np.testing.assert_allclose(np.quantile(draws, 0.9, axis=0), high, atol=2 * near)
 
 
 @families

@@ -26,6 +26,11 @@ class Hill:
         value = -((self.top - t) ** 2) / 2 + self.error * (t > 0)
         return Point(theta, value, np.array([self.top - t]), self.gap * (t == 0), None, None, None)
 
+    provisional = False
+
+    def difference(self, a, b):
+        return 0.0, abs(a.elbo - b.elbo)
+
     def metric(self, point):
         return self
 
@@ -78,7 +83,10 @@ def test_a_search_gives_up_where_nothing_rises_or_nothing_is_left():
 def test_a_search_that_finds_nothing_looks_closer_and_then_gives_up(most):
     hill, search = Hill(-1.0), Search(most)
     search.climb(hill, np.zeros(1), 0.5, (3e-2, 1e-3, 1e-5))
-    assert hill.accuracies == [3e-2, 1e-5][:most] and set(hill.asked) == {0}
+    assert hill.accuracies == pytest.approx(
+        {1: [1e-5], 2: [3e-2, 1e-5], 9: [3e-2, 1e-5, 1e-7, 1e-9]}[most]
+    )
+    assert set(hill.asked) == {0}
 
 
 def test_far_from_the_top_averages_are_coarse_and_the_proof_is_fine():
@@ -136,7 +144,9 @@ def test_averages_get_finer_as_the_gap_closes(name, evaluations):
     posterior = fit(*SETS[name]())
     accuracies = [accuracy for _, accuracy, _ in evaluations]
     gaps = [gap for *_, gap in evaluations]
-    assert gaps == [record.gap for record in posterior.trace]
+    traced = [record.gap for record in posterior.trace]
+    np.testing.assert_allclose(gaps[:-1], traced[:-1], rtol=1e-12)
+    assert gaps[-1] < traced[-1] <= 1e-3  # errors are in the proof
     loose = 1e-3 if name == "breast cancer" else 3e-2  # two classes are cheap
     assert accuracies[0] == loose and accuracies[-1] == 1e-5
     assert set(accuracies) <= {loose, 1e-3, 1e-5}
@@ -149,21 +159,21 @@ def test_averages_get_finer_as_the_gap_closes(name, evaluations):
 
 @pytest.mark.parametrize(
     ("accuracy", "expected"),
-    [(0.1, {0.1}), (1e-2, {3e-2, 1e-2}), (1e-4, {3e-2, 1e-3, 1e-4}), (1e-9, {3e-2, 1e-3, 1e-9})],
+    [(0.1, {3e-2, 1e-3, 1e-4}), (1e-4, {3e-2, 1e-3, 1e-4}), (1e-9, {3e-2, 1e-3, 1e-9})],
 )
 def test_averages_are_as_fine_as_asked_for_in_the_end(accuracy, expected, evaluations):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit(*SETS["wine"](), accuracy=accuracy)
     assert {accuracy for _, accuracy, _ in evaluations} == expected
-    assert evaluations[-1][1] == accuracy
+    assert evaluations[-1][1] == min(accuracy, 1e-4)
 
 
 def test_where_rounding_hides_the_way_up_the_search_looks_closer(evaluations):
     posterior = fit(*SETS["wine"](), tol=1e-7)
     assert posterior.gap <= 1e-7
     accuracies = [accuracy for _, accuracy, _ in evaluations]
-    assert accuracies[-1] in (1e-5, 1e-8) and len(accuracies) <= 20
+    assert accuracies[-1] in (1e-7, 1e-9) and len(accuracies) <= 20
 
 
 def test_the_first_axes_are_left_within_a_nat(evaluations):
@@ -196,6 +206,8 @@ def test_the_search_remembers_the_last_six_steps():
     curvature, start = np.exp(rng.uniform(0, 5, 12)), rng.standard_normal(12)
 
     class Valley:
+        provisional = False
+
         def evaluate(self, theta, accuracy):
             slope = -curvature * theta
             return Point(theta, theta @ slope / 2, slope, slope @ slope, None, None, None)

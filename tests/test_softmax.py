@@ -28,6 +28,43 @@ def test_values_agree_with_scipy(logits):
             )
 
 
+@given(LOGITS, st.data())
+def test_several_axes_run_over_the_classes_together(logits, data):
+    some = data.draw(st.sets(st.integers(0, logits.ndim - 1)))
+    for axis in (None, tuple(some), tuple(k - logits.ndim for k in some)):
+        for ours, theirs in (
+            (softmax, scipy.special.softmax),
+            (log_softmax, scipy.special.log_softmax),
+        ):
+            expected = theirs(logits, axis=axis)
+            np.testing.assert_allclose(ours(logits, axis), expected, rtol=1e-12, atol=1e-300)
+
+
+def test_all_axes_of_a_number_and_infinities_along_two_axes():
+    assert softmax(3.0, axis=None) == 1 and log_softmax(3.0, axis=None) == 0
+    one, two = np.array([[np.inf, 0.0], [1.0, 2.0]]), np.array([[np.inf, 0.0], [np.inf, 2.0]])
+    np.testing.assert_array_equal(softmax(one, axis=None), [[1, 0], [0, 0]])
+    assert np.isnan(softmax(two, axis=None)).all()
+    together = softmax(np.stack([one, two]), axis=(1, 2))
+    np.testing.assert_array_equal(together[0], [[1, 0], [0, 0]])
+    assert np.isnan(together[1]).all()
+
+
+@pytest.mark.parametrize("function", [softmax, log_softmax])
+def test_axes_that_cannot_be_are_named(function):
+    logits = np.ones((2, 3))
+    for axis in (1.0, "1", [0, 1], (0, 1.0)):
+        with pytest.raises(TypeError, match=r"^axis must be an integer, a tuple or None, not "):
+            function(logits, axis=axis)
+    with pytest.raises(ValueError, match=r"^axis \(1, -1\) names an axis twice: logits has shape"):
+        function(logits, axis=(1, -1))
+    with pytest.raises(ValueError, match=r"^axis 2 does not exist: logits has shape \(2, 3\)$"):
+        function(logits, axis=(0, 2))
+    for axis in (None, (0, 1)):
+        with pytest.raises(ValueError, match="expected at least one class"):
+            function(np.ones((0, 3)), axis=axis)
+
+
 def test_default_axis_is_the_last(rng):
     logits = rng.standard_normal((4, 3))
     np.testing.assert_allclose(softmax(logits).sum(axis=-1), 1)

@@ -134,7 +134,7 @@ def awkward():
     for D in (25, 100):
         X_many, y_many = rng.standard_normal((300, 5)), rng.integers(D, size=300)
         yield f"{D} classes", X_many, y_many, {"n_classes": D}
-    yield "one observation", X[:1], [1], {}
+    yield "one observation", X[:1], [1], {"n_classes": 2}
     yield "one observation, three classes", X[:1], [0], {"n_classes": 3}
     yield "one label only", X, np.zeros(n, int), {"n_classes": 3}
     yield "all inputs zero", 0 * X, y, {}

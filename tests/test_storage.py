@@ -1,8 +1,12 @@
 import os
+import socket
 import stat
 import subprocess
 import sys
+import tracemalloc
 import zipfile
+from io import BytesIO, StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +78,108 @@ def test_a_save_that_fails_leaves_the_old_file_alone(posterior, tmp_path, monkey
         posterior.save(path)
     same(load(path), posterior)
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="modes, links and pipes of POSIX")
+
+
+@posix
+@pytest.mark.parametrize("kept", [0o600, 0o640, 0o666, 0o755])
+def test_a_replaced_file_keeps_its_mode(posterior, tmp_path, kept):
+    path = tmp_path / "a.npz"
+    path.write_text("old")
+    path.chmod(kept)
+    posterior.save(path)
+    assert mode(path) == kept
+    same(load(path), posterior)
+
+
+@posix
+def test_a_draft_is_never_readable_by_more_than_the_file(posterior, tmp_path, monkeypatch):
+    path, seen = tmp_path / "a.npz", []
+    path.write_text("old")
+    path.chmod(0o600)
+    monkeypatch.setattr(np, "savez", lambda file, **_: seen.append(mode(Path(file.name))))
+    posterior.save(path)
+    assert seen == [0o600]
+
+
+@posix
+def test_links_are_followed(posterior, tmp_path):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "a.npz", tmp_path / "link"
+    (tmp_path / "between").symlink_to("far/a.npz")
+    link.symlink_to("between")
+    for _ in range(2):  # to nothing yet, then to a file
+        posterior.save(link)
+        assert link.is_symlink() and target.is_file() and not target.is_symlink()
+        same(load(link), posterior)
+    assert [p.name for p in (tmp_path / "far").iterdir()] == ["a.npz"]
+
+
+@posix
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "link to a pipe"])
+def test_what_is_no_regular_file_is_refused_and_left_alone(posterior, tmp_path, kind, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    path = Path(kind)
+    if kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(kind)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo("pipe")
+        if kind != "pipe":
+            path.symlink_to("pipe")
+    before, names = path.lstat(), sorted(os.listdir(tmp_path))
+    for use in (posterior.save, load):
+        with pytest.raises(OSError, match=f"Not a regular file: '{path}'$"):
+            use(str(path))
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(os.listdir(tmp_path)) == names
+
+
+def test_errors_name_the_path_that_was_given(posterior, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("", ".", "no folder/a.npz", "x" * 300, Path("no folder", "a.npz")):
+        for use in (posterior.save, load):
+            with pytest.raises(OSError, match=f": '{path}'$"):
+                use(path)
+    with pytest.raises(FileNotFoundError):
+        posterior.save("no folder/a.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_may_be_as_long_as_the_system_takes(posterior, tmp_path):
+    path = tmp_path / ("x" * 255)
+    posterior.save(path)
+    same(load(path), posterior)
+
+
+def test_open_files_are_written_and_read_where_they_stand(posterior, tmp_path):
+    memory = BytesIO()
+    posterior.save(memory)
+    memory.seek(0)
+    same(load(memory), posterior)
+    with open(tmp_path / "open", "w+b") as file:
+        file.write(b"before")
+        posterior.save(file)
+        file.seek(len(b"before"))
+        same(load(file), posterior)
+
+
+def test_what_is_neither_path_nor_binary_file_is_named(posterior, tmp_path):
+    for wrong in (3, None, b"a.npz"):
+        for use in (posterior.save, load):
+            with pytest.raises(TypeError, match=rf"^path must be .*, not {wrong}$"):
+                use(wrong)
+    with pytest.raises(TypeError, match="yields str; expected a file opened as binary"):
+        load(StringIO("x"))
+    with pytest.raises(ValueError, match=r"BytesIO.* is not a posterior that vilogit can read"):
+        load(BytesIO(b"x"))
 
 
 KILLER = """
@@ -203,6 +309,69 @@ def test_foreign_files_are_refused(tmp_path):
         load(tmp_path / "nothing")
     with pytest.raises(OSError):
         fit(X, Y).save(tmp_path / "no folder" / "a.npz")
+
+
+def header(shape, descr="<f8"):
+    file = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"shape": shape, "fortran_order": False, "descr": descr}
+    )
+    return file.getvalue()
+
+
+def archived(*parts, compression=zipfile.ZIP_STORED):
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, content in parts:
+            archive.writestr(name, content)
+    return bytearray(file.getvalue())
+
+
+def bomb():
+    zeros = header((10**7,)) + bytes(8 * 10**7)
+    return archived(("vilogit.npy", zeros), compression=zipfile.ZIP_DEFLATED)
+
+
+def bomb_that_lies():
+    """The directory at the archive's end says that a part is small."""
+    content = bomb()
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = (100).to_bytes(4, "little")
+    return content
+
+
+def one_part_named_often():
+    """Many entries of the directory lead to the same bytes."""
+    content = archived(("vilogit.npy", header((10**4,)) + bytes(8 * 10**4)))
+    first, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    entries = bytes(content[first:end]) * 1000
+    tail = content[end:]
+    tail[8:12] = (1000).to_bytes(2, "little") * 2
+    tail[12:16] = len(entries).to_bytes(4, "little")
+    return content[:first] + entries + tail
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (bomb, "its parts are compressed"),
+        (bomb_that_lies, "its parts are compressed"),
+        (one_part_named_often, "its parts claim to be larger than it is"),
+        (lambda: archived(("vilogit.npy", header((10**12,)))), "a header announces float64 of sh"),
+        (lambda: archived(("vilogit.npy", header((10**12,), "<U0"))), "a header announces <U0"),
+        (lambda: archived(("vilogit.npy", header(()) + bytes(7))), r"float64 of shape \(\)"),
+        (lambda: archived(("vilogit.npy", header(()) + bytes(9))), r"float64 of shape \(\)"),
+        (lambda: archived(("vilogit.npy", b"\x93NUMPY\x02\x00")), "a format that vilogit does not"),
+    ],
+)
+def test_no_file_takes_more_memory_than_its_size(content, message):
+    content = bytes(content())
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=message):
+        load(BytesIO(content))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(content) + 10**6
 
 
 def test_no_pickle_is_ever_loaded(tmp_path):

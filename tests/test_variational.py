@@ -1,5 +1,12 @@
 import dataclasses
+import subprocess
+import sys
+import tomllib
+import tracemalloc
 import warnings
+from importlib import metadata
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import oracles
@@ -20,8 +27,11 @@ from vilogit import (
     kl_to_prior,
     one_hot,
     softmax,
+    tables,
 )
+from vilogit.posterior import Record, State
 
+ROOT = Path(__file__).parents[1]
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -353,6 +363,137 @@ def test_posterior_is_immutable_and_names_bad_input(posterior, rng):
         posterior.sample(1, 0)
 
 
+def test_equal_posteriors_hold_the_same_numbers():
+    _, q, _, _ = problem(8)
+    trace = (Record(-3.0, np.nan), Record(-1.0, np.nan))
+
+    def make(q=q, elbo=-1.0, trace=trace, gap=np.nan):
+        return Posterior(MeanField(q.mean.copy(), q.rho.copy()), elbo, trace, gap)
+
+    assert make() == make() and hash(make()) == hash(make())
+    assert len({make(), make(), make(elbo=np.nan), make(elbo=np.nan)}) == 2
+    assert make(trace=list(trace)) == make()
+    others = [
+        make(q=MeanField(q.mean + 1e-15, q.rho)),
+        make(q=MeanField(q.mean, q.rho + 1)),
+        make(q=MeanField(q.mean[:1], q.rho[:1])),
+        make(elbo=-2.0),
+        make(elbo=np.nan),
+        make(gap=0.1),
+        make(trace=trace[:1]),
+        make(trace=(trace[0], Record(-1.0, 0.0))),
+        vilogit.fit([[1.0], [2.0]], [0, 1], family="aligned"),
+        None,
+        -1.0,
+        q,
+    ]
+    assert all(make() != other for other in others)
+
+
+def test_a_posterior_shows_itself_in_a_line():
+    q = MeanField(np.ones((300, 3)), np.zeros((300, 3)))
+    posterior = Posterior(q, -76.503, gap=0.00019)
+    assert repr(posterior) == "MeanFieldPosterior(M=300, D=3, elbo=-76.503, gap=0.00019)"
+    assert repr(Posterior(q, np.nan)) == "MeanFieldPosterior(M=300, D=3, elbo=nan, gap=nan)"
+    assert repr(State(0, q, -1.0)) == (
+        "State(step=0, q=MeanField(mean: (300, 3), rho: (300, 3)), elbo=-1.0, gap=nan)"
+    )
+
+
+def test_a_notebook_shows_the_ends_of_the_summary(monkeypatch):
+    q = MeanField(np.arange(900.0).reshape(300, 3), np.zeros((300, 3)))
+    shown = Posterior(q, -1.0)._repr_html_()
+    assert shown.startswith("<p>MeanFieldPosterior(M=300, D=3, elbo=-1, gap=nan)</p><table ")
+    assert "x0" in shown and "x299" in shown and "x150" not in shown and len(shown) < 5000
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    shown = Posterior(q, -1.0)._repr_html_()
+    assert shown.startswith("<p>MeanFieldPosterior(M=300, D=3, elbo=-1, gap=nan)</p><pre>feature ")
+    assert shown.count("\n") == 11 and shown.endswith("\n...</pre>")
+    assert Posterior(MeanField(q.mean[:2], q.rho[:2]), 0.0)._repr_html_().count("\n") == 6
+
+
+@pytest.mark.parametrize("pandas", [True, False])
+def test_html_is_escaped(monkeypatch, pandas):
+    if not pandas:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    table = tables.table([("<b>", "&")], np.ones((1, 1)), ("f", "c"), ["<i>"])
+    shown = tables.html(table)
+    assert all(sign in shown for sign in ("&lt;b&gt;", "&amp;", "&lt;i&gt;"))
+    assert "<b>" not in shown and "<i>" not in shown
+
+
+def test_a_summary_names_features_classes_and_quantiles():
+    mean, scale = np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]]), np.full((2, 3), 3.0)
+    posterior = Posterior(MeanField.with_scale(mean, scale), 0.0)
+    summary = posterior.summary()
+    assert list(summary.index) == [(x, d) for x in ("x0", "x1") for d in range(3)]
+    assert summary.index.names == ["feature", "class"]
+    assert list(summary.columns) == ["mean", "sd", "5%", "95%"]
+    np.testing.assert_allclose(summary["mean"], [-2, -1, 3, 0, 0, 0])
+    np.testing.assert_allclose(summary["sd"], 3 * np.sqrt(2 / 3))  # less the mean of three
+    np.testing.assert_allclose(summary["95%"] - summary["mean"], 1.6448536269514722 * summary["sd"])
+    np.testing.assert_allclose(summary["mean"] - summary["5%"], 1.6448536269514722 * summary["sd"])
+    named = posterior.summary(
+        feature_names=np.array(["a", "b"]), class_names=iter(["u", "v", "w"]), level=0.99
+    )
+    assert list(named.index) == [(x, d) for x in "ab" for d in "uvw"]
+    assert list(named.columns) == ["mean", "sd", "0.5%", "99.5%"]
+
+
+def test_of_two_classes_a_summary_tells_the_log_odds():
+    posterior = Posterior(MeanField.with_scale(np.array([[1.0, 4.0]]), np.array([[3.0, 4.0]])), 0.0)
+    summary = posterior.summary(level=0.5)
+    assert list(summary.index) == [("x0", "1 - 0")]
+    np.testing.assert_allclose(summary.loc[("x0", "1 - 0"), ["mean", "sd"]], [3, 5])
+    assert list(summary.columns[2:]) == ["25%", "75%"]
+    assert posterior.summary(class_names=["no", "yes"]).index[0][1] == "yes - no"
+
+
+def test_without_pandas_a_summary_is_aligned_text(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    posterior = Posterior(
+        MeanField.with_scale(np.array([[1.0, 4.0], [0.0, 1e6]]), np.array([[3.0, 4.0]] * 2)), 0.0
+    )
+    summary = posterior.summary(feature_names=["age", "bias"], class_names=["no", "yes"])
+    assert isinstance(summary, str) and repr(summary) == summary
+    assert summary.splitlines() == [
+        "feature  class      mean  sd      5%    95%",
+        "age      yes - no      3   5  -5.224  11.22",
+        "bias     yes - no  1e+06   5   1e+06  1e+06",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"feature_names": ["a"]}, ValueError, "feature_names has 1 names; expected 2"),
+        ({"feature_names": []}, ValueError, "feature_names has 0 names; expected 2"),
+        ({"feature_names": "ab"}, TypeError, "feature_names must be a sequence of names, not 'ab'"),
+        ({"class_names": ["a", "b"]}, ValueError, "class_names has 2 names; expected 3"),
+        ({"class_names": 3}, TypeError, "class_names must be a sequence of names, not 3"),
+        ({"level": 0}, ValueError, "level must be positive, but holds 0.0"),
+        ({"level": 1}, ValueError, "level must be below 1, not 1"),
+        ({"level": 90}, ValueError, "level must be below 1, not 90"),
+        ({"level": np.nan}, ValueError, "level must be finite, but holds nan"),
+        ({"level": "wide"}, TypeError, "level must hold real numbers.*"),
+    ],
+)
+def test_a_summary_names_bad_arguments(posterior, arguments, error, message):
+    with pytest.raises(error, match=f"^{message}$"):
+        posterior.summary(**arguments)
+
+
+def test_centred_weights_of_many_features_take_little_memory():
+    q = MeanField(np.ones((20_000, 2)), np.zeros((20_000, 2)))
+    tracemalloc.start()
+    mean, scale = Posterior(q, 0.0).centred()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * q.mean.nbytes
+    assert (mean == 0).all()
+    np.testing.assert_allclose(scale, np.log(2) / np.sqrt(2))
+
+
 def test_draws_are_scaled_noise_of_the_generator(posterior):
     noise = np.random.default_rng(3).standard_normal((4, 2, 3))
     draws = posterior.sample(4, np.random.default_rng(3))
@@ -427,6 +568,52 @@ def test_the_warning_of_the_update_says_what_to_try(toy):
     )
 
 
+def test_an_update_that_diverges_stops_with_the_warning():
+    X, y, _ = vilogit.simulate(np.random.default_rng(0))
+    states = []
+    with pytest.warns(ConvergenceWarning) as caught:
+        posterior = fit_sgd(
+            X, y, rng=np.random.default_rng(0), prior_precision=1000, callback=states.append
+        )
+    done = len(posterior.trace)
+    assert str(caught[0].message).startswith(
+        f"fit_sgd ended as it diverged in update {done} of 5000, at an ELBO of "
+    )
+    assert "not above its start at -4318.86; try a learning_rate below 0.003" in str(
+        caught[0].message
+    )
+    assert caught[0].filename == __file__ and len(caught) == 1
+    assert 100 < done < 5000 and len(states) == done and states[-1].q is posterior.q
+    assert posterior.elbo == elbo(posterior.q, X, one_hot(y, 3), 1000)
+    assert np.isfinite(posterior.q).all() and np.isfinite(posterior.elbo)
+
+
+POWERS = st.integers(-150, 150)
+
+
+@settings(max_examples=40)
+@given(
+    POWERS, st.integers(-200, 200), POWERS, st.sampled_from([np.float32, np.float64]), st.booleans()
+)
+def test_whatever_the_scales_the_update_ends_with_numbers(scale, precision, rate, dtype, tame):
+    """Tame ones are those that people have, the others those that a double can hold."""
+    if tame:
+        scale, precision, rate = scale % 17 - 8, precision % 17 - 8, rate % 7 - 3
+    if dtype == np.float32:
+        scale = max(-15, min(scale, 15))
+    X, y, _ = vilogit.simulate(np.random.default_rng(0), n=10)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = fit_sgd(
+            (10.0**scale * X).astype(dtype), y, rng=np.random.default_rng(0), steps=40,
+            prior_precision=10.0**precision, learning_rate=10.0**rate, n_classes=3,
+        )  # fmt: skip
+    assert {w.category for w in caught} <= {ConvergenceWarning}
+    assert np.isfinite(posterior.q).all() and np.isfinite(posterior.elbo)
+    assert np.isfinite([record.elbo for record in posterior.trace]).all()
+    assert caught or len(posterior.trace) == 41
+
+
 def test_float32_inputs_estimate_what_float64_inputs_do():
     rng, q, X, Y = problem(4)
     eps = rng.standard_normal((2, 3))
@@ -480,7 +667,49 @@ def test_messages_start_with_the_argument_and_end_with_what_was_expected(call, m
 
 @pytest.mark.slow
 def test_public_names_are_there():
+    assert len(vilogit.__all__) > 20
     for name in vilogit.__all__:
         assert getattr(vilogit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'fits'"):
         vilogit.fits  # noqa: B018
+
+
+def test_dir_lists_what_loads_later_and_a_version():
+    later = {"flipbook", "picture", "plot_before_after", "plot_class_map"}
+    assert later | {"VariationalLogisticRegression", "fit", "__version__"} <= set(dir(vilogit))
+    assert dir(vilogit) == sorted(dir(vilogit))
+
+
+def test_the_version_is_that_of_the_project(monkeypatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert vilogit.__version__ == project["version"]
+    absent = mock.Mock(side_effect=metadata.PackageNotFoundError)
+    monkeypatch.setattr(metadata, "version", absent)
+    assert vilogit.__version__ == "0+unknown"
+    absent.assert_called_once_with("vilogit")
+
+
+STAR = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+from vilogit import *
+print(*sorted(name for name in dir() if not name.startswith("_") and name != "sys"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("blocked", "without"),
+    [
+        ([], set()),
+        (["matplotlib"], {"flipbook", "picture", "plot_before_after", "plot_class_map"}),
+        (["ipywidgets"], {"flipbook", "picture"}),
+        (["sklearn"], {"VariationalLogisticRegression"}),
+        (["sklearn.utils.validation"], {"VariationalLogisticRegression"}),
+    ],
+)
+def test_a_star_brings_what_can_be_had(blocked, without):
+    run = [sys.executable, "-c", STAR, *blocked]
+    result = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) == set(vilogit.__all__) - without

@@ -94,6 +94,13 @@ class Bound:
         probs, spread = map(np.concatenate, some)
         return Point(theta, float(likelihood - kl), slope, float(gap), precision, probs, spread)
 
+    def difference(self, a: Point, b: Point) -> tuple[float, float]:
+        """How far two evaluations at one point differ: slopes in the norm of the gap, values."""
+        mean, log_scale = a.slope - b.slope
+        var = np.exp(2 * a.theta[1])
+        square = np.sum((mean**2 + log_scale**2 / (self.kappa * var)) / self.prior)
+        return float(np.sqrt(square)), abs(a.elbo - b.elbo)
+
     def start(self) -> np.ndarray:
         """Nearly the most probable weights, by Newton steps, and the scales of the curvature there.
 

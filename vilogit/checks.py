@@ -15,9 +15,13 @@ A float32 ``X`` stays float32; every other real array becomes float64.
 """
 
 import operator
+import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+_ABSENT = 1000  # classes without a row that a largest label may imply: it is no class beyond that
 
 
 def array(value: ArrayLike, name: str, shape: tuple, *, finite: bool = True) -> np.ndarray:
@@ -65,7 +69,7 @@ def inputs(X: ArrayLike) -> np.ndarray:
     if 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}; expected at least one row and one column")
     top = max(X.max(), -X.min())
-    if top > _largest(X.dtype):
+    if top > largest(X.dtype):
         raise ValueError(f"X holds {top:g}, whose square is too large for {X.dtype}; scale X down")
     return X
 
@@ -79,24 +83,22 @@ def in_units_of_prior(X: np.ndarray, precision: np.ndarray, weight: np.ndarray |
     top, of_weight = (tops / np.sqrt(precision[:, 0])).max(), ""
     if weight is not None and weight.max() > 1:
         top, of_weight = top * np.sqrt(weight.max()), " * sqrt(sample_weight)"
-    if top > _largest(X.dtype):
+    if top > largest(X.dtype):
         what = f"X / sqrt(prior_precision){of_weight} reaches {top:g}, whose square is too large"
         raise ValueError(f"{what} for {X.dtype}; raise prior_precision or scale X down")
 
 
 def labels(y: ArrayLike, n: int, n_classes: int | None) -> tuple[np.ndarray, int]:
-    """Return the labels of a fit's rows as integers, and the number of classes, two at least."""
+    """Return the labels of a fit's rows as integers, and the number of classes, two at least.
+
+    Called by what the user calls: the warning of `_count_classes` points one frame above that.
+    """
     if n_classes is not None:
         n_classes = size(n_classes, "n_classes", at_least=2)
     integers = label_integers(y, n_classes)
     if len(integers) != n:
         raise ValueError(f"y has {len(integers)} labels, but X has {n} rows")
-    if n_classes is None:
-        n_classes = int(integers.max()) + 1
-        if n_classes < 2:
-            expected = "expected two classes or more (pass n_classes if some are absent)"
-            raise ValueError(f"y holds only class 0; {expected}")
-    return integers, n_classes
+    return integers, _count_classes(integers) if n_classes is None else n_classes
 
 
 def one_hot(Y: ArrayLike, n: int, n_classes: int | str) -> np.ndarray:
@@ -125,7 +127,7 @@ def weights(value: ArrayLike, X: np.ndarray, name: str = "sample_weight") -> np.
         where = int((weight < 0).argmax())
         raise ValueError(f"{name}[{where}] is {weight[where]}; expected none below zero")
     where = int(weight.argmax())
-    if weight[where] > _largest(X.dtype):
+    if weight[where] > largest(X.dtype):
         raise ValueError(f"{name}[{where}] is {weight[where]:g}, too large for {X.dtype}")
     if not weight.any():
         raise ValueError(f"{name} is zero in every row; expected one row to count at least")
@@ -153,6 +155,21 @@ def size(value: int, name: str, *, at_least: int) -> int:
     return count
 
 
+def names(value: Iterable[object] | None, name: str, default: Sequence[object]) -> Sequence[object]:
+    """Return as many names as the default ones; a string is not taken for its letters."""
+    if value is None:
+        return default
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be a sequence of names, not {value!r}")
+    try:
+        found = list(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of names, not {value!r}") from None
+    if len(found) != len(default):
+        raise ValueError(f"{name} has {len(found)} names; expected {len(default)}")
+    return found
+
+
 def rng(value: np.random.Generator) -> None:
     """Refuse anything but a generator: randomness has one source, in the caller's hands."""
     if not isinstance(value, np.random.Generator):
@@ -162,7 +179,7 @@ def rng(value: np.random.Generator) -> None:
 
 def label_integers(y: ArrayLike, n_classes: int | None) -> np.ndarray:
     """Return labels as integers, (N,): not negative, and below `n_classes` where that is given."""
-    labels = np.asarray(y)
+    labels = _as_array(y, "y")
     if labels.size == 0:
         labels = labels.astype(np.int64)
     if labels.ndim != 1:
@@ -171,7 +188,7 @@ def label_integers(y: ArrayLike, n_classes: int | None) -> np.ndarray:
         raise ValueError(f"y must hold integers, not {labels.dtype}")
     if labels.dtype.kind not in "iub":
         raise TypeError(f"y must hold integers, not values of dtype {labels.dtype}")
-    top = np.inf if n_classes is None else n_classes - 1
+    top = np.iinfo(np.int64).max if n_classes is None else n_classes - 1
     wrong = (labels < 0) | (labels > top)
     if wrong.any():
         where = int(wrong.argmax())
@@ -180,16 +197,42 @@ def label_integers(y: ArrayLike, n_classes: int | None) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _largest(dtype: np.dtype) -> float:
+def largest(dtype: np.dtype) -> float:
     """Largest number whose square, summed over rows, is far from overflow."""
     return np.sqrt(np.finfo(dtype).max) / 1e3
 
 
-def _real(value: ArrayLike, name: str) -> np.ndarray:
+def _count_classes(labels: np.ndarray) -> int:
+    """Return how many classes the largest label implies, and warn of those that have no row."""
+    n_classes = int(labels.max()) + 1
+    if n_classes < 2:
+        expected = "expected two classes or more (pass n_classes if some are absent)"
+        raise ValueError(f"y holds only class 0; {expected}")
+    if n_classes > len(labels) + _ABSENT:
+        implied = f"y holds {n_classes - 1}, which implies {n_classes} classes"
+        raise ValueError(f"{implied} for {len(labels)} rows; pass n_classes if that is meant")
+    absent = np.flatnonzero(np.bincount(labels) == 0)
+    if len(absent):
+        some = ", ".join(map(str, absent[:5])) + ", ..." * (len(absent) > 5)
+        warnings.warn(
+            f"y holds labels up to {n_classes - 1}, but none of class {some}; pass "
+            f"n_classes={n_classes} if they are meant, or number the classes from 0",
+            stacklevel=4,
+        )
+    return n_classes
+
+
+def _as_array(value: ArrayLike, name: str) -> np.ndarray:
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} has masked entries; fill them or leave them out")
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be a rectangular array: {error}") from None
+
+
+def _real(value: ArrayLike, name: str) -> np.ndarray:
+    array = _as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, not values of dtype {array.dtype}")
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)

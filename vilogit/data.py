@@ -89,4 +89,7 @@ def one_hot(y: ArrayLike, n_classes: int) -> np.ndarray:
         If the labels are not integers or lie outside the range.
     """
     n_classes = checks.size(n_classes, "n_classes", at_least=1)
-    return np.eye(n_classes)[checks.label_integers(y, n_classes)]
+    labels = checks.label_integers(y, n_classes)
+    rows = np.zeros((len(labels), n_classes))
+    rows[np.arange(len(labels)), labels] = 1
+    return rows

@@ -1,7 +1,5 @@
 """The families by name, a line each: what `fit` climbs, and what `load` makes of a file."""
 
-import os
-
 import numpy as np
 
 from . import checks, storage
@@ -14,13 +12,13 @@ FAMILIES: dict[str, type[Bound]] = {
 }
 
 
-def load(path: str | os.PathLike) -> Posterior:
+def load(path: storage.File) -> Posterior:
     """Read a posterior that `Posterior.save` wrote.
 
     Parameters
     ----------
-    path : str
-        The file, or any path-like object.
+    path : str, path-like object or binary file
+        The file, read to its end.
 
     Returns
     -------
@@ -30,10 +28,14 @@ def load(path: str | os.PathLike) -> Posterior:
     Raises
     ------
     OSError
-        If the file cannot be opened.
+        If the file cannot be opened or is no regular one.
+    TypeError
+        If `path` is none of these, or a file opened as text.
     ValueError
         If it is cut off or damaged, is no posterior, or comes from a later format. Nothing in a
-        file is ever executed.
+        file is ever executed, and none takes more memory than its size: `Posterior.save` does
+        not compress, so an archive that claims to unpack to more than it holds is refused
+        beforehand, and so is an array whose header claims more than what follows.
     """
     return storage.read(path, _posterior)
 

@@ -23,6 +23,10 @@ class MeanField(NamedTuple):
     mean: np.ndarray
     rho: np.ndarray
 
+    def __repr__(self) -> str:
+        """Show shapes alone: a fit has thousands of numbers."""
+        return f"MeanField(mean: {np.shape(self.mean)}, rho: {np.shape(self.rho)})"
+
     @property
     def scale(self) -> np.ndarray:
         """Standard deviations, :eq:`def-softplus`, shape (M, D)."""

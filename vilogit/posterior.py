@@ -3,16 +3,18 @@
 A family adds what is its own, the moments, the draws and the arrays of its file: the rest is here.
 """
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
+from itertools import product
+from statistics import NormalDist
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import checks, storage
+from . import checks, storage, tables
 from .averages import expected_entropy, expected_log_probs, expected_softmax
 from .gaussian import MeanField, logit_moments
 
@@ -53,7 +55,8 @@ class Posterior(ABC):
     """An approximate posterior over the weights, and what it predicts.
 
     Every family has its own class. ``Posterior(q, elbo, trace=(), gap=nan)`` makes one of the
-    plain family, and only that has `q`.
+    plain family, and only that has `q`. Two are equal where they are of one family and hold the
+    same numbers, NaN included, and equal ones have the same hash, which their arrays do not enter.
 
     Attributes
     ----------
@@ -133,6 +136,14 @@ class Posterior(ABC):
         """Means and scales of the single weights, as independent ones."""
         return MeanField.with_scale(self.mean, self.scale)
 
+    def weight_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of independent weights with the same differences, (M, D) each.
+
+        They differ from the weights by what is common to a row's classes. A family says it in
+        closed form where it can: unit vectors as inputs take memory in the square of M.
+        """
+        return self.logit_moments(np.eye(len(self.mean)))
+
     def centred(self) -> tuple[np.ndarray, np.ndarray]:
         """Means and scales of the weights, each less its row's mean over the classes.
 
@@ -149,11 +160,75 @@ class Posterior(ABC):
         Where the weights of a row have the variances v, that of a centred one is
         ``v[d] * (1 - 2 / D) + v.sum() / D**2``.
         """
-        # Unit vectors as inputs: their logits are the weights, but for what is common to a row.
-        mean, var = self.logit_moments(np.eye(len(self.mean)))
+        mean, var = self.weight_moments()
         D = mean.shape[1]
         var = var * (1 - 2 / D) + var.sum(axis=1, keepdims=True) / D**2
         return mean - mean.mean(axis=1, keepdims=True), np.sqrt(var)
+
+    def summary(
+        self, *, feature_names: Iterable[object] | None = None,
+        class_names: Iterable[object] | None = None, level: float = 0.9,
+    ) -> Any:  # fmt: skip
+        """Tabulate what the data determine: `centred` weights, of two classes the log odds.
+
+        Parameters
+        ----------
+        feature_names, class_names : iterable, optional
+            M and D names; by default ``x0``, ``x1``, ... and the classes' numbers.
+        level : float
+            Probability of the central interval; between 0 and 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each feature and class, with the columns ``mean``, ``sd`` and the
+            interval's ends, such as ``5%`` and ``95%``. Of two classes, one row for each feature:
+            weights of class 1 less those of class 0, as ``1 - 0`` says. Without pandas, the same
+            table as a string.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are more or fewer names than weights, or `level` is out of range.
+
+        Notes
+        -----
+        A centred weight is Gaussian under q, so the ends are quantiles of a Gaussian.
+        """
+        mean, scale = self.centred()
+        M, D = mean.shape
+        features = checks.names(feature_names, "feature_names", [f"x{m}" for m in range(M)])
+        classes = checks.names(class_names, "class_names", range(D))
+        level = float(checks.positive(level, "level", ()))
+        if level >= 1:
+            raise ValueError(f"level must be below 1, not {level:g}")
+        if D == 2:  # the centred weights of a row are opposite
+            mean, scale, classes = 2 * mean[:, 1:], 2 * scale[:, 1:], ["{1} - {0}".format(*classes)]
+        tail = (1 - level) / 2
+        reach = -NormalDist().inv_cdf(tail) * scale
+        columns = ["mean", "sd", f"{100 * tail:.10g}%", f"{100 * (1 - tail):.10g}%"]
+        values = np.stack([mean, scale, mean - reach, mean + reach], axis=-1).reshape(-1, 4)
+        return tables.table(list(product(features, classes)), values, ("feature", "class"), columns)
+
+    def __repr__(self) -> str:
+        M, D = self.mean.shape
+        return f"{type(self).__name__}({M=}, {D=}, elbo={self.elbo:.6g}, gap={self.gap:.2g})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{tables.html(self.summary())}"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of one family and hold the same numbers; NaN equals NaN."""
+        if not isinstance(other, Posterior):
+            return NotImplemented
+        if type(self) is not type(other):
+            return False
+        mine, others = self._content().values(), other._content().values()
+        return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(mine, others, strict=True))
+
+    def __hash__(self) -> int:
+        """Of what nobody can change: arrays could be written to."""
+        return hash((self.family, self.elbo if self.elbo == self.elbo else None))
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Class probabilities averaged over the posterior, shape (N, D).
@@ -217,26 +292,33 @@ class Posterior(ABC):
             raise ImportError('to_arviz needs ArviZ: pip install "vilogit[arviz]"') from error
         return from_dict({"posterior": {"W": draws[None]}}, dims={"W": ["feature", "class"]})
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: storage.File) -> None:
         """Write the posterior to one ``.npz`` file without pickle, for `vilogit.load`.
 
         Parameters
         ----------
-        path : str
-            Where to, or any path-like object. A file that is there already is replaced in one
-            step: whatever interrupts the writing, the old file or the new one is there.
+        path : str, path-like object or binary file
+            Where to. A file that is there already keeps its mode and is replaced in one step,
+            behind a symbolic link, too: whatever interrupts the writing, the old file or the new
+            one is there. To a file that is open, `save` writes where it stands.
 
         Raises
         ------
         OSError
-            If the file cannot be written.
+            If the file cannot be written, or what has its name is no regular file.
+        TypeError
+            If `path` is none of these.
         """
+        storage.write(path, family=self.family, **self._content())
+
+    def _content(self) -> dict[str, Any]:
+        """Return what a file holds of a member of the family, and what equal ones share."""
         arrays = dict(zip(self.parts, self.arrays(), strict=True))
         trace = np.reshape(self.trace, (-1, 2)).astype(np.float64)
-        storage.write(path, family=self.family, elbo=self.elbo, gap=self.gap, trace=trace, **arrays)
+        return {"elbo": self.elbo, "gap": self.gap, "trace": trace, **arrays}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class MeanFieldPosterior(Posterior):
     """A posterior whose weights are independent (chapter 3); `q` holds it all."""
 
@@ -257,6 +339,10 @@ class MeanFieldPosterior(Posterior):
     def scale(self) -> np.ndarray:
         """Standard deviations of the weights, shape (M, D)."""
         return self.q.scale
+
+    def weight_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of the weights; see `Posterior`."""
+        return self.mean, self.scale**2
 
     def logit_moments(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the logits, :eq:`eq-logit-moments`; see `Posterior`."""

@@ -16,6 +16,7 @@ from .bound import Bound, Point
 from .posterior import Record, State
 
 _PAIRS = 6  # steps that are remembered, see `benchmarks/constants.py`
+_CLOSER, _FINEST = 100.0, 1e-9  # factor of accuracy where a proof fails, and the end of that
 _SINGLE = 1e-5  # a gap that averages in single precision can still show
 _SHORTEST = 1e-6  # share of a step below which there is no way up
 _BEYOND = 0.8  # of the slope, turned: a parabola is then a tenth higher (Hager and Zhang, 2005)
@@ -55,17 +56,24 @@ class Search:
             Of the averages: far from the optimum, within a nat, and fine.
         """
         far, near, fine = accuracies
+        prove = near != fine
+        self.error = 0.0, 0.0
         pairs: Pairs = []
-        point = self._kept(bound, bound.evaluate(theta, far))
+        point = best = self._look(bound, theta, far if self.remaining > 1 else fine)
         metric = bound.metric(point)
-        while self.remaining:
+        while self.remaining and not (near == fine and self._proven(point.gap) <= tol):
             new = None
-            if point.gap > max(tol, 0 if near == fine else _SINGLE):
+            # Slopes no larger than their errors show no way up.
+            blind = prove and near == fine and point.gap <= max(tol / 2, self.error[0] ** 2 / 2)
+            if not blind and (near == fine or point.gap > max(tol, _SINGLE)):
                 accuracy = far if point.gap > 1 else near
                 way = bfgs(point.slope, pairs, partial(metric.direction, point))
                 rise, t = np.vdot(point.slope, way), bound.longest(way)
-                while new is None and self.remaining and rise > 0 and t > _SHORTEST:
-                    ahead = self._kept(bound, bound.evaluate(point.theta + t * way, accuracy))
+                # What follows wants one evaluation for the proof, and one before.
+                spare = 2 if bound.provisional else int(near != fine)
+                while not new and self.remaining > spare and rise > 0 and t > _SHORTEST:
+                    ahead = self._look(bound, point.theta + t * way, accuracy)
+                    best = max(best, ahead, key=_elbo)
                     # The bound is concave: where it still rises, it has risen all the way, and
                     # beyond its top it is higher for a while. Slopes tell, values may differ in
                     # accuracy.
@@ -76,21 +84,46 @@ class Search:
                 pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
                 pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
                 point = new
-            elif near == fine or not self.remaining:
+            elif not prove or near <= _FINEST:
                 break
-            else:  # the gap looks closed, or rounding hides the way up: look closer
+            else:  # the gap looks closed, or errors hide the way up: look closer, and measure them
+                coarse = best if self.remaining == 1 else point
+                fine = fine if near != fine else max(fine / _CLOSER, _FINEST)
+                point = best = self._look(bound, coarse.theta, fine, coarse, near)
                 far = near = fine
-                point = self._kept(bound, bound.evaluate(point.theta, fine))
-        return point
+        end = point if self._proven(point.gap) <= tol else best
+        return end._replace(gap=np.inf if prove and near != fine else self._proven(end.gap))
 
-    def _kept(self, bound: Bound, point: Point) -> Point:
-        """Take note of an evaluation, and return it."""
+    def _proven(self, gap: float) -> float:
+        """Gap with the averages' errors in it, :eq:`eq-gap-with-errors`."""
+        of_slope, of_value = self.error
+        return float((np.sqrt(2 * gap) + of_slope) ** 2 / 2 + of_value)
+
+    def _look(
+        self, bound: Bound, theta: np.ndarray, accuracy: float, coarse: Point | None = None,
+        near: float = 1.0,
+    ) -> Point:  # fmt: skip
+        """Evaluate, with the averages' errors in the gap; measured where `coarse` is known."""
+        point = bound.evaluate(theta, accuracy)
+        if coarse is not None:
+            # Errors fall as the accuracy does, or faster; what is left counts tenfold.
+            left = min(1.0, 10 * accuracy / near)
+            of_slope, of_value = bound.difference(point, coarse)
+            self.error = left * of_slope, left * of_value
+        gap = self._proven(point.gap)
         self.remaining -= 1
-        self.trace.append(Record(point.elbo, point.gap))
+        self.trace.append(Record(point.elbo, gap))
         if self.callback is not None:
             q = bound.posterior(point).marginals()
-            self.callback(State(len(self.trace), q, point.elbo, point.gap))
+            try:
+                self.callback(State(len(self.trace), q, point.elbo, gap))
+            except StopIteration:  # the proof is still due
+                self.remaining, self.callback = min(self.remaining, 1), None
         return point
+
+
+def _elbo(point: Point) -> float:
+    return point.elbo
 
 
 def bfgs(slope: np.ndarray, pairs: Pairs, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

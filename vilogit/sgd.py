@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .data import one_hot
 from .gaussian import MeanField, check_gaussian, elbo, log_softplus
 from .posterior import ConvergenceWarning, MeanFieldPosterior, Record, State
 from .softmax import log_softmax, sigmoid
@@ -91,14 +92,15 @@ def fit_sgd(
     prior_precision : array_like, scalar or shape (M,)
         Precision of the prior; positive.
     n_classes : int, optional
-        Number of classes D, at least 2; by default ``max(y) + 1``.
+        Number of classes D, at least 2; by default ``max(y) + 1``, at most 1000 above N.
     callback : callable, optional
         Called with a `State` before every update and once at the end.
 
     Returns
     -------
     Posterior
-        The last q. Its trace holds the noisy estimates, with no proven gap (NaN).
+        The last q; the last one within reach of its numbers, where the update diverges and
+        stops. Its trace holds the noisy estimates, with no proven gap (NaN).
 
     Raises
     ------
@@ -107,12 +109,15 @@ def fit_sgd(
 
     Warns
     -----
+    UserWarning
+        If a class below the largest label is absent and `n_classes` does not announce it.
     ConvergenceWarning
-        If the ELBO ends below its start: the rate is too high for these inputs.
+        If the update diverges or the ELBO ends below its start: the rate is too high for these
+        inputs or this prior.
     """
     X = checks.inputs(X)
     labels, D = checks.labels(y, len(X), n_classes)
-    Y = np.eye(D)[labels]
+    Y = one_hot(labels, D)
     checks.rng(rng)
     steps = checks.size(steps, "steps", at_least=1)
     learning_rate = float(checks.positive(learning_rate, "learning_rate", ()))
@@ -121,19 +126,26 @@ def fit_sgd(
     shape = (X.shape[1], Y.shape[1])
     q = start = MeanField(rng.standard_normal(shape), np.zeros(shape))
     trace = []
+    # Weights whose squares, times those of X or by their prior, are near the largest of numbers.
+    far = checks.largest(X.dtype) / max(1.0, np.abs(X).max(), np.sqrt(precision.max()))
     for step in range(steps + 1):
         value, gradient = _elbo_and_gradient(q, rng.standard_normal(shape), X, Y, precision)
         trace.append(Record(value, np.nan))
         if callback is not None:
             callback(State(step, q, value))
         rate = learning_rate * min(1.0, 2 * (1 - step / steps))
-        if step < steps:
-            q = MeanField(q.mean + rate * gradient.mean, q.rho + rate * gradient.rho)
+        with np.errstate(over="ignore", invalid="ignore"):
+            ahead = MeanField(q.mean + rate * gradient.mean, q.rho + rate * gradient.rho)
+        if step == steps or not np.abs(ahead).max() <= far:
+            break
+        q = ahead
 
     before, after = elbo(start, X, Y, prior_precision), elbo(q, X, Y, prior_precision)
-    if not after > before:
+    if step < steps or not after > before:
+        diverged = f" as it diverged in update {step + 1} of {steps}," if step < steps else ""
         warnings.warn(
-            f"fit_sgd ended at an ELBO of {after:.6g}, not above its start at {before:.6g}; "
+            f"fit_sgd ended{diverged} at an ELBO of {after:.6g}, "
+            f"{'' if after > before else 'not '}above its start at {before:.6g}; "
             f"try a learning_rate below {learning_rate:g} or inputs of unit scale",
             ConvergenceWarning, stacklevel=2,
         )  # fmt: skip

@@ -1,20 +1,25 @@
 """Softmax and its Jacobian (chapter 1): J = diag(alpha) - alpha alpha^T."""
 
+import math
+import operator
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
 
+Axis = int | tuple[int, ...] | None
 
-def softmax(logits: ArrayLike, axis: int = -1) -> np.ndarray:
+
+def softmax(logits: ArrayLike, axis: Axis = -1) -> np.ndarray:
     """Map logits to probabilities, :eq:`def-softmax`.
 
     Parameters
     ----------
     logits : array_like, any shape
         Real numbers; infinities are read as limits.
-    axis : int
-        The axis that runs over the classes.
+    axis : int, tuple of int or None
+        The axis that runs over the classes, or several that do so together; None is all.
 
     Returns
     -------
@@ -25,15 +30,15 @@ def softmax(logits: ArrayLike, axis: int = -1) -> np.ndarray:
     Raises
     ------
     TypeError
-        If the logits are not real numbers.
+        If the logits are not real numbers, or an axis is no integer.
     ValueError
-        If `axis` does not exist or has no entries.
+        If an axis does not exist, is named twice, or has no entries.
     """
     weights = np.exp(_below_maximum(logits, axis))
     return weights / weights.sum(axis=axis, keepdims=True)
 
 
-def log_softmax(logits: ArrayLike, axis: int = -1) -> np.ndarray:
+def log_softmax(logits: ArrayLike, axis: Axis = -1) -> np.ndarray:
     """Logarithm of `softmax`, in nats, exact also where the probability underflows.
 
     Parameters, NaN rows and errors are those of `softmax`; the values are at most zero. It is
@@ -101,12 +106,10 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0, -x))
 
 
-def _below_maximum(logits: ArrayLike, axis: int) -> np.ndarray:
+def _below_maximum(logits: ArrayLike, axis: Axis) -> np.ndarray:
     """Logits less the maximum of their row: the same softmax, and nothing overflows."""
     logits = checks.array(logits, "logits", (...,), finite=False)
-    if logits.ndim == 0 or not -logits.ndim <= axis < logits.ndim:
-        raise ValueError(f"axis {axis} does not exist: logits has shape {logits.shape}")
-    if logits.shape[axis] == 0:
+    if math.prod(logits.shape[k] for k in _axes(axis, logits)) == 0:
         raise ValueError(f"logits has shape {logits.shape}; expected at least one class")
     top = logits.max(axis=axis, keepdims=True)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -118,3 +121,21 @@ def _below_maximum(logits: ArrayLike, axis: int) -> np.ndarray:
         limit = np.where(at_top, np.where(alone, 0.0, np.nan), -np.inf)
         shifted = np.where(infinite, limit, shifted).astype(logits.dtype)
     return shifted
+
+
+def _axes(axis: Axis, logits: np.ndarray) -> list[int]:
+    """Axes that run over the classes, counted from the first."""
+    if axis is None:
+        return list(range(logits.ndim))
+    found = []
+    for k in axis if isinstance(axis, tuple) else (axis,):
+        try:
+            operator.index(k)
+        except TypeError:
+            raise TypeError(f"axis must be an integer, a tuple or None, not {axis!r}") from None
+        if not -logits.ndim <= k < logits.ndim:
+            raise ValueError(f"axis {k} does not exist: logits has shape {logits.shape}")
+        if k % logits.ndim in found:
+            raise ValueError(f"axis {axis} names an axis twice: logits has shape {logits.shape}")
+        found.append(k % logits.ndim)
+    return found

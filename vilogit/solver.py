@@ -20,6 +20,7 @@ from .search import Search
 
 # `benchmarks/constants.py` shows what other numbers would cost.
 _FAR, _NEAR = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
+_COARSEST = 1e-4  # accuracy of a proof, at most: beyond, single precision
 _REALIGN = 1.0  # gap in the principal axes at which to turn to the curvature's, in nats
 
 
@@ -88,8 +89,8 @@ def fit(
     search = Search(checks.size(max_evaluations, "max_evaluations", at_least=1), callback)
 
     # Two classes are cheap, so their averages need not be as loose.
-    loose = max(_FAR if D > 2 else _NEAR, accuracy)
-    accuracies = (loose, max(_NEAR, accuracy), accuracy)
+    loose = _FAR if D > 2 else _NEAR
+    accuracies = (loose, _NEAR, min(accuracy, _COARSEST))
     # Inputs near the largest of numbers end in infinite gaps, and in the warning below.
     with np.errstate(over="ignore", invalid="ignore"):
         bound = FAMILIES[family].of(Rows.of(X, labels, D, weight), prior)
