@@ -13,6 +13,7 @@ from . import axes
 from .averages import averages
 from .axes import AlignedPosterior
 from .gaussian import MeanField, inverse_softplus
+from .joint import JointNewton
 from .posterior import MeanFieldPosterior, Posterior, Record
 from .rows import Rows
 from .softmax import log_softmax
@@ -125,9 +126,9 @@ class Bound:
         precision = self.prior + (X * X).T @ spread / fraction / self.kappa
         return np.stack([mean, -np.log(precision) / 2])
 
-    def metric(self, point: Point) -> "Newton":
+    def metric(self, point: Point) -> "Newton | JointNewton":
         """Return what turns slopes into steps, near a point."""
-        return Newton(self, point.spread)
+        return JointNewton(self) if JointNewton.serves(self) else Newton(self, point.spread)
 
     def longest(self, way: np.ndarray) -> float:
         """Return the largest share of a step at which no log scale leaps."""
@@ -216,6 +217,8 @@ class Newton:
     The averaged Hessian in the means is preconditioned in a basis where it is nearly diagonal,
     that of the curvature where the metric was made.
     """
+
+    exact = False  # whether it needs no correction by the steps so far
 
     def __init__(self, bound: Bound, spread: np.ndarray) -> None:
         self.X, self.prior, self.kappa = bound.rows.sample().X, bound.prior, bound.kappa

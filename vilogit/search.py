@@ -66,9 +66,13 @@ class Search:
             # Slopes no larger than their errors show no way up.
             blind = prove and near == fine and point.gap <= max(tol / 2, self.error[0] ** 2 / 2)
             if not blind and (near == fine or point.gap > max(tol, _SINGLE)):
-                accuracy = far if point.gap > 1 else near
                 way = bfgs(point.slope, pairs, partial(metric.direction, point))
                 rise, t = np.vdot(point.slope, way), bound.longest(way)
+                # What an exact metric promises tells more than a bound on it.
+                left = min(point.gap, rise) if metric.exact else point.gap
+                accuracy = far if left > 1 else near
+                if left <= tol and (bound.provisional or near != fine):
+                    rise = 0.0  # nothing is left to gain here
                 # What follows wants one evaluation for the proof, and one before.
                 spare = 2 if bound.provisional else int(near != fine)
                 while not new and self.remaining > spare and rise > 0 and t > _SHORTEST:
@@ -81,7 +85,11 @@ class Search:
                     t /= 2
                 pairs = [] if new is None else pairs
             if new is not None:
-                pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
+                pairs = (
+                    []
+                    if metric.exact
+                    else [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
+                )
                 pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
                 point = new
             elif not prove or near <= _FINEST:

@@ -6,7 +6,7 @@ over stretches as long as the narrowest logit in reach allows. So neither cost n
 with the width.
 """
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from .race import Averages
 NOISE = 3.0  # from this standard deviation on it is the noise that is averaged over
 _STRETCH = 2.5  # length of a stretch of scores, in widths of the narrowest score in reach
 _DIGITS = 37.0  # exp of minus this is the last digit of double precision
+_TOP = 700.0  # exp of minus this is still a normal number
+_FLAT = -2  # octave of the scores at which a cdf is one
 _TINY = np.finfo(np.float64).tiny
 _MILLS = 4.0, 20  # half of the nodes for the tail lie below the first; so many in all
 
@@ -32,21 +34,30 @@ class _Stretches(NamedTuple):
     length: np.ndarray
 
 
+class Pairs(NamedTuple):
+    """Second derivatives of the averaged log-sum-exp of rows, (n, D, D) each.
+
+    In means d and e, in a mean d and a variance e, in variances d and e.
+    """
+
+    mm: np.ndarray
+    mv: np.ndarray
+    vv: np.ndarray
+
+
 def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
     """Do as `race.race` for rows of three classes or more, the widest logit below `width`."""
     scale, D = np.sqrt(var), mean.shape[1]
     digits = min(np.log(width / accuracy) + 1, _DIGITS)
     pieces, top = _stretches(mean, scale, digits)
-    nodes, weights = legendre.leggauss(int(np.ceil(2 + 0.4 * digits + 0.5 * np.log(D))))
-    half = pieces.length[:, None] / 2
-    scores = pieces.start[:, None] + half * (nodes + 1)
+    below, scores = _product_rule(pieces, digits, D)
     # Axes: piece, score, class.
     above = scores[:, :, None] - mean[pieces.row, None]
-    cdf, density = _of_scores(above, scale[pieces.row, None], digits)
+    cdf, density = _of_scores(above, scale[pieces.row, None], digits, 1)
 
     # A class brings the share hazard / total to the slope of the product of all cdfs.
     hazard = density / np.maximum(cdf, _TINY)
-    below = cdf.prod(axis=2) * half * weights
+    below *= cdf.prod(axis=2)
     share = below[:, :, None] * hazard
     others = hazard.sum(axis=2, keepdims=True) - hazard
     first = np.searchsorted(pieces.row, np.arange(len(mean)))
@@ -55,6 +66,35 @@ def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: floa
     spread = np.add.reduceat((share * others).sum(axis=1), first)
     # The mean of the highest score, less that of the noise.
     return Averages(top - area - np.euler_gamma, probs / probs.sum(axis=1, keepdims=True), spread)
+
+
+def pair_averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Pairs:
+    """Second derivatives of the averaged log-sum-exp, to the accuracy that a metric needs.
+
+    Logits narrower than half a unit count as that wide.
+    """
+    n, D = mean.shape
+    scale = np.maximum(np.sqrt(var), 0.5)
+    digits = np.log(scale.max(initial=1.0) / accuracy) + 1
+    pieces, _ = _stretches(mean, scale, digits)
+    below, scores = _product_rule(pieces, digits, D)
+    above = scores[:, :, None] - mean[pieces.row, None]
+    cdf, *slopes = _of_scores(above, scale[pieces.row, None], digits, 3)
+    first, second, third = (slope / np.maximum(cdf, _TINY) for slope in slopes)
+    below *= cdf.prod(axis=2)
+    start = np.searchsorted(pieces.row, np.arange(n))
+
+    def together(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        pairs = np.einsum("pu,pud,pue->pde", below, a, b, optimize=True)
+        return np.add.reduceat(pairs, start) * (1 - np.eye(D))
+
+    # A shift common to all scores changes nothing: so diagonals follow from the rest.
+    one = np.eye(D)
+    mm, mv, vv = -together(first, first), together(first, second) / 2, -together(second, second) / 4
+    mm -= one * mm.sum(axis=2, keepdims=True)
+    mv -= one * mv.sum(axis=1, keepdims=True)
+    vv += one * together(third, first).sum(axis=2, keepdims=True) / 4
+    return Pairs(mm, mv, vv)
 
 
 def difference_of_wide(
@@ -145,7 +185,7 @@ def _stretches(mean: np.ndarray, scale: np.ndarray, digits: float) -> tuple[_Str
     """Cut the scores that count into pieces; also the score that nothing exceeds, (n,)."""
     reach = np.sqrt(2 * digits)
     low = mean - reach * scale - np.log(digits)
-    high = mean + np.where(scale > reach, reach * scale, scale**2 / 2 + digits)
+    high = mean + _above(scale, digits)
     length = _STRETCH * np.hypot(scale, 1)
     here, top = low.max(axis=1), high.max(axis=1)
     ends = [here]
@@ -161,50 +201,69 @@ def _stretches(mean: np.ndarray, scale: np.ndarray, digits: float) -> tuple[_Str
     return _Stretches(row, edges[row, piece], lengths[row, piece]), top
 
 
-def _of_scores(
-    above: np.ndarray, scale: np.ndarray, digits: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cdf and density of scores so far above their logits' means."""
+def _above(scale: np.ndarray, digits: float) -> np.ndarray:
+    """How far above its logit's mean a score has no chance to be."""
+    reach = np.sqrt(2 * digits)
+    return np.where(scale > reach, reach * scale, scale**2 / 2 + digits)
+
+
+def _product_rule(pieces: _Stretches, digits: float, n_classes: int) -> _Pair:
+    """Weights and places of the scores in every piece, for a product of so many cdfs."""
+    count = int(np.ceil(2 + 0.4 * digits + 0.5 * np.log(n_classes)))
+    nodes, weights = legendre.leggauss(count)
+    half = pieces.length[:, None] / 2
+    return half * weights, pieces.start[:, None] + half * (nodes + 1)
+
+
+def _of_scores(above: np.ndarray, scale: np.ndarray, digits: float, order: int) -> np.ndarray:
+    """Cdf of scores so far above their logits' means, and its first derivatives, 1 or 3."""
     scale = np.broadcast_to(scale, above.shape)
-    cdf, density = np.empty_like(above), np.empty_like(above)
+    out = np.empty((order + 1, *above.shape))
     octave = np.log2(np.maximum(scale, NOISE) / NOISE).astype(int)
     octave[scale < NOISE] = -1
-    for each in np.unique(octave):
-        if each < 0:
-            rule = partial(_over_logits, digits=digits)
-        else:
-            rule = partial(_over_noise, n=_n_nodes(NOISE * 2.0**each, digits))
+    flat = above > _above(scale, digits)
+    out[0], out[1:] = 1, 0
+    octave[flat] = _FLAT
+    for each in set(np.unique(octave)) - {_FLAT}:
         some = octave == each
-        cdf[some], density[some] = rule(above[some], scale[some])
-    return cdf, density
+        if each < 0 and order == 1:
+            out[:, some] = _over_logits(above[some], scale[some], digits)
+        else:
+            n = _n_nodes(NOISE * 2.0**each, digits) if each >= 0 else 24
+            out[:, some] = _over_noise(above[some], scale[some], n, order)
+    return out
 
 
-def _over_noise(above: np.ndarray, scale: np.ndarray, n: int) -> _Pair:
-    cdf, density = np.zeros_like(above), np.zeros_like(above)
+def _over_noise(above: np.ndarray, scale: np.ndarray, n: int, order: int) -> np.ndarray:
+    out = np.zeros((order + 1, *above.shape))
     for node, weight in zip(*gumbel_rule(n), strict=True):
-        a, b = normal((above - node) / scale)
-        cdf += weight * a
-        density += weight * b
-    return cdf, density / scale
+        x = (above - node) / scale
+        cdf, density = normal(x)
+        out[0] += weight * cdf
+        density *= weight / scale
+        out[1] += density
+        if order > 1:
+            density /= scale
+            out[2] -= x * density
+            out[3] += (x**2 - 1) * density / scale
+    return out
 
 
-def _over_logits(
-    above: np.ndarray, scale: np.ndarray, digits: float
-) -> tuple[np.ndarray, np.ndarray]:
-    cdf, density = np.zeros_like(above), np.zeros_like(above)
+def _over_logits(above: np.ndarray, scale: np.ndarray, digits: float) -> np.ndarray:
     # The trapezium rule for a Gaussian and for a cdf whose spectrum falls as that of Gumbel noise.
     step = 2 * np.pi / (np.sqrt(2 * digits) + 2 / np.pi * digits * NOISE)
     nodes = np.arange(step / 2, np.sqrt(2 * digits) + step, step)
     nodes = np.concatenate([-nodes, nodes])
     weights = np.exp(-(nodes**2) / 2)
     weights /= weights.sum()
-    nearest = np.exp(-np.maximum(above, -700))
+    out = np.zeros((2, *above.shape))
+    nearest = np.exp(-np.maximum(above, -_TOP))
     for node, weight in zip(nodes, weights, strict=True):
-        t = np.minimum(nearest * np.exp(node * scale), 700)
+        t = np.minimum(nearest * np.exp(node * scale), _TOP)
         below = weight * np.exp(-t)
-        cdf += below
-        density += t * below
-    return cdf, density
+        out[0] += below
+        out[1] += t * below
+    return out
 
 
 @lru_cache(maxsize=1)
