@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import norm
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -25,10 +26,12 @@ from vilogit import (
     MeanField,
     Posterior,
     VariationalLogisticRegression,
+    fit,
     flipbook,
     picture,
     plot_before_after,
     plot_class_map,
+    plot_coefficients,
     softmax,
 )
 from vilogit.maps import MARKERS, PALETTE, blend
@@ -540,7 +543,7 @@ def test_drawing_leaves_matplotlib_as_it_was(toy):
 
 
 MISSING = [
-    ("maps", "matplotlib", "plot_class_map"), ("maps", "matplotlib", "plot_before_after"),
+    ("maps", "matplotlib", "plot_class_map"), ("maps", "matplotlib", "plot_coefficients"),
     ("frames", "ipywidgets", "flipbook"), ("frames", "matplotlib", "picture"),
 ]  # fmt: skip
 
@@ -568,3 +571,93 @@ def test_without_the_extra_all_else_works():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.count('pip install "vilogit[plot]"') == 2
+
+
+def drawn_intervals(ax):
+    """Mean and ends of each interval, the markers' places, and their colours: one item a class."""
+    for container in ax.containers:
+        markers, _, (bars,) = container.lines
+        ends = np.array(bars.get_segments())
+        np.testing.assert_allclose(ends[:, :, 1], np.tile(markers.get_ydata()[:, None], 2))
+        yield markers, markers.get_xdata(), ends[:, :, 0]
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_coefficients_are_centred_weights_with_central_intervals(level):
+    q = posterior(3).q._replace(rho=np.random.default_rng(1).standard_normal((3, 3)))
+    ax = plot_coefficients(Posterior(q, elbo=0.0), level=level)
+    centre = np.eye(3) - 1 / 3
+    spread = np.sqrt(q.scale**2 @ centre**2) * norm.ppf((1 + level) / 2)
+    mean = q.mean @ centre
+    rows = np.zeros((3, 3))
+    for d, (markers, x, ends) in enumerate(drawn_intervals(ax)):
+        np.testing.assert_allclose(x, mean[:, d])
+        np.testing.assert_allclose(ends, mean[:, [d, d]] + spread[:, [d, d]] * [-1, 1])
+        assert markers.get_color() == PALETTE[d] and markers.get_marker() == MARKERS[d]
+        rows[d] = markers.get_ydata()
+    assert (np.round(rows) == np.arange(3)).all() and (np.diff(rows, axis=0) > 0.2).all()
+    assert ax.get_ylim() == (2.5, -0.5), "the first feature on top"
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["$x_{1}$", "$x_{2}$", "$x_{3}$"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["0", "1", "2"]
+    assert ax.get_xlabel() == f"centred weight: mean and {100 * level:g}% interval"
+    assert any(np.ptp(line.get_xdata()) == 0 == line.get_xdata()[0] for line in ax.lines)
+
+
+@pytest.mark.parametrize("family", ["aligned", "mean-field"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_with_two_classes_the_log_odds_are_drawn(family, intercept):
+    X = pd.DataFrame(np.random.default_rng(0).standard_normal((60, 2)), columns=["age", "dose"])
+    y = np.where(X["age"] + np.random.default_rng(1).standard_normal(60) > 0, "ill", "well")
+    model = VariationalLogisticRegression(family=family, fit_intercept=intercept).fit(X, y)
+    ax = plot_coefficients(model)
+    ((markers, x, ends),) = drawn_intervals(ax)
+    np.testing.assert_allclose(x[:2], model.coef_[0])
+    half = norm.ppf(0.95) * model.coef_scale_[0]
+    np.testing.assert_allclose(ends[:2], model.coef_.T + half[:, None] * [-1, 1])
+    rows = ["age", "dose", "intercept"][: 2 + intercept]
+    assert [t.get_text() for t in ax.get_yticklabels()] == rows and len(x) == len(rows)
+    assert ax.get_xlabel() == "log odds of well against ill: mean and 90% interval"
+    assert markers.get_color() == PALETTE[1] and markers.get_marker() == MARKERS[1]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["well"]
+
+
+def test_coefficients_take_names_and_axes(toy):
+    model = VariationalLogisticRegression().fit(toy.X[:, :2], np.array(["u", "v", "w"])[toy.y])
+    ax = plot_coefficients(model, feature_names=["east", "north"], class_names=["a", "b", "c"])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["east", "north", "intercept"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b", "c"]
+    mine = plt.subplots()[1]
+    assert plot_coefficients(fit(toy.X, toy.y), ax=mine) is mine
+    names = [t.get_text() for t in plot_coefficients(model).get_legend().get_texts()]
+    assert names == ["u", "v", "w"]
+
+
+def test_many_rows_and_classes_fit_on_a_canvas():
+    q = MeanField(np.zeros((800, 12)), np.zeros((800, 12)))
+    figure = plot_coefficients(Posterior(q, elbo=0.0)).figure
+    assert figure.get_size_inches()[1] * 200 < 2**16
+    small = plot_coefficients(Posterior(MeanField(q.mean[:4], q.rho[:4]), elbo=0.0)).figure
+    assert small.get_size_inches()[1] == pytest.approx(1 + 4 * 1.35)
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "message"),
+    [
+        ({"feature_names": ["a"]}, ValueError, "feature_names has 1 names; expected 3"),
+        ({"feature_names": "abc"}, TypeError, "feature_names must be a sequence of names"),
+        ({"class_names": ["a", "b"]}, ValueError, "class_names has 2 names; expected 3"),
+        ({"level": 0}, ValueError, "level must be positive"),
+        ({"level": 90}, ValueError, "level must be below 1, not 90.0"),
+        ({"ax": "axes"}, TypeError, "ax must be a matplotlib Axes, not str"),
+        ({"posterior": np.eye(3)}, TypeError, "posterior must be a posterior or a fitted"),
+        ({"posterior": VariationalLogisticRegression()}, TypeError, "fitted classifier, not Var"),
+        (
+            {"posterior": Posterior(MeanField(np.zeros((1, 21)), np.zeros((1, 21))), elbo=0.0)},
+            ValueError, "tell 20 classes apart, not 21",
+        ),
+    ],
+)  # fmt: skip
+def test_what_coefficients_cannot_show_is_named(named, error, message):
+    with pytest.raises(error, match=message):
+        plot_coefficients(**{"posterior": posterior(0), **named})
+    assert plt.get_fignums() == [], "an empty figure is left"

@@ -1,7 +1,8 @@
-"""Class probabilities as colour (chapter 4): maps, the before-and-after figure."""
+"""Class probabilities as colour (chapter 4): maps, the before-and-after figure; coefficients."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ _SHAPES: tuple[Any, ...] = (
 _PAPER = 0.1  # share of white light in a map, so that points stand out on it
 _LINES = {"colors": "#222222", "linewidths": (1.1, 0.9), "linestyles": ("-", ":")}
 _ROUNDING = 1e-3  # what probabilities may be off: less than a map can show
+_TALLEST = 80.0  # inches; canvases end at 2**16 pixels
 
 
 def blend(probs: ArrayLike) -> np.ndarray:
@@ -203,6 +205,83 @@ def plot_before_after(
     for panel in panels[1]:
         panel.set_xlabel("$x_1$")
     return figure
+
+
+def plot_coefficients(
+    posterior: Any, *, feature_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None, level: float = 0.9, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Draw what the data determine of the weights, with intervals: a forest plot.
+
+    One row a feature, in it one marker a class: the centred weight, :eq:`eq-centred-variance`,
+    which tells how the feature moves the class's logit away from the mean of all. With two
+    classes, one marker a row: the log odds of the second class per unit of the feature.
+
+    Parameters
+    ----------
+    posterior : Posterior or classifier
+        What `vilogit.fit` or `vilogit.fit_sgd` returned, or a fitted
+        `vilogit.VariationalLogisticRegression`.
+    feature_names : sequence of str, optional
+        A name for each feature; a classifier's intercept is named "intercept". By default the
+        classifier's ``feature_names_in_``, where it has them, or x₁ to x_M.
+    class_names : sequence of str, optional
+        A name for each class; by default the classifier's ``classes_``, or ``0..D-1``.
+    level : float
+        Probability of the central intervals, between 0 and 1.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default a new figure, as tall as its rows need.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes drawn on, the legend to their right.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `posterior` is neither or not fitted, names do not match it, `level` is not between 0
+        and 1, or there are more than 20 classes.
+    """
+    model: Any = posterior
+    posterior = getattr(model, "posterior_", model)
+    if not isinstance(posterior, Posterior):
+        expected = "posterior must be a posterior or a fitted classifier"
+        raise TypeError(f"{expected}, not {model!r:.80}; of a pipeline, pass the last step")
+    level = float(checks.positive(level, "level", ()))
+    if level >= 1:
+        raise ValueError(f"level must be below 1, not {level}")
+    mean, scale = posterior.centred()
+    n_rows, n_classes = mean.shape
+    # A classifier knows names, and its intercept is a row more than it has features.
+    n_features = getattr(model, "n_features_in_", len(mean))
+    features = [f"$x_{{{m}}}$" for m in range(1, n_features + 1)]
+    features = getattr(model, "feature_names_in_", features)
+    classes = getattr(model, "classes_", range(n_classes))
+    rows = _names(feature_names, features, "feature_names")
+    rows += ["intercept"] * (n_rows - n_features)
+    names = _names(class_names, classes, "class_names")
+    signs, what = _signs(n_classes), "centred weight"
+    if n_classes == 2:  # the centred weights are each other's negative
+        mean, scale = mean[:, 1:] - mean[:, :1], 2 * scale[:, 1:]
+        names, signs, what = names[1:], signs[1:], f"log odds of {names[1]} against {names[0]}"
+
+    n_series = len(names)
+    ax = _axes(ax, (6.4, min(1 + n_rows * (0.15 + 0.1 * n_series), _TALLEST)))
+    ax.axvline(0, color="#222222", linewidth=0.9)
+    for row in range(1, n_rows, 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="0.95", linewidth=0, zorder=0)
+    half = NormalDist().inv_cdf((1 + level) / 2) * scale
+    for d, (color, marker) in enumerate(signs):
+        places = np.arange(n_rows) + 0.8 * ((d + 0.5) / n_series - 0.5)
+        ax.errorbar(
+            mean[:, d], places, xerr=half[:, d], linestyle="none", color=color, marker=marker,
+            markersize=5, elinewidth=1.3, label=names[d],
+        )  # fmt: skip
+    ax.set(xlabel=f"{what}: mean and {100 * level:g}% interval", ylim=(n_rows - 0.5, -0.5))
+    ax.set_yticks(range(n_rows), rows)
+    ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+    return ax
 
 
 def _method(model: Any) -> Callable:
