@@ -232,6 +232,7 @@ def test_ten_classes_are_drawn_and_twenty_named():
         assert len({c.get_facecolor()[0].tobytes() for c in drawn}) == n_classes
         assert len({c.get_paths()[0].vertices.tobytes() for c in drawn}) == n_classes
         assert [t.get_text() for t in ax.get_legend().get_texts()] == list(map(str, y))
+        assert ax.get_legend()._ncols == n_classes // 10, "a legend taller than its map"
     with pytest.raises(ValueError, match="tell 20 classes apart, not 21"):
         plot_class_map(evenly(21), X, resolution=2)
 
@@ -262,6 +263,7 @@ class Ordered:
         ((evenly(3), PLANE, [1, 2, 3, 1]), ValueError, r"y\[2\] is 3, none of the classes"),
         ((evenly(2), PLANE, [0, 1, np.nan, 1]), ValueError, r"y\[2\] is nan, none of the classes"),
         ((evenly(2), PLANE, [0, 1, 1]), ValueError, "y has 3 labels, but X has 4 rows"),
+        ((evenly(2), PLANE, [0, 1] * 3), ValueError, "y has 6 labels, but X has 4 rows"),
         ((evenly(2), PLANE, np.eye(4)), ValueError, r"y has shape \(4, 4\); expected \(4,\)"),
         ((Ordered(), PLANE, [0, 1, 0, 1]), ValueError, r"y\[0\] is 0, none of .*\['a', 'b'\]"),
         ((evenly(2), PLANE * np.nan), ValueError, "X must be finite"),
@@ -326,6 +328,8 @@ FRAME = pd.DataFrame(
         "flag": [True, False, True, True, False, True],
         "years": pd.array([1, None, 3, 3, None, 5], dtype="Int64"),
         "empty": [np.nan] * 6,
+        "nothing": pd.Series([None] * 6, dtype=object),
+        "unknown": pd.array([None] * 6, dtype="Int64"),
     }
 )
 
@@ -344,7 +348,7 @@ def test_of_a_frame_numbers_are_held_at_their_mean_and_the_rest_at_its_most_freq
     for name, value in [("age", 4.0), ("years", 3.0), ("colour", "blue"), ("kind", "v")]:
         assert set(grid[name]) == {value}
     assert grid["flag"].all() and grid["flag"].dtype == bool
-    assert grid["empty"].isna().all()
+    assert grid[["empty", "nothing", "unknown"]].isna().all(axis=None)
     assert grid["kind"].dtype == FRAME["kind"].dtype
     assert grid["size"].min() == ax.get_xlim()[0] < 1 and grid["count"].max() == ax.get_ylim()[1]
     assert_every_point_is_drawn(ax, FRAME[["size", "count"]], [0, 1] * 3, [0, 1])
@@ -414,6 +418,12 @@ def test_before_and_after_name_what_they_cannot_show(toy, change, message):
     broken = toy._replace(**{name: getattr(toy, name) + more})
     with pytest.raises(ValueError, match=message):
         plot_before_after(broken, posterior(1), posterior(2), resolution=3)
+
+
+def test_before_and_after_of_points_that_coincide_have_an_extent(toy):
+    same = toy._replace(X=np.zeros_like(toy.X))
+    figure = plot_before_after(same, posterior(1), posterior(2), resolution=3)
+    assert {p.get_xlim() + p.get_ylim() for p in figure.axes} == {(-1, 1, -1, 1)}
 
 
 def test_before_and_after_check_that_the_weights_fit_the_columns(toy):
@@ -648,6 +658,7 @@ def test_many_rows_and_classes_fit_on_a_canvas():
         ({"class_names": ["a", "b"]}, ValueError, "class_names has 2 names; expected 3"),
         ({"level": 0}, ValueError, "level must be positive"),
         ({"level": 90}, ValueError, "level must be below 1, not 90.0"),
+        ({"level": 1}, ValueError, "level must be below 1, not 1.0"),
         ({"ax": "axes"}, TypeError, "ax must be a matplotlib Axes, not str"),
         ({"posterior": np.eye(3)}, TypeError, "posterior must be a posterior or a fitted"),
         ({"posterior": VariationalLogisticRegression()}, TypeError, "fitted classifier, not Var"),
