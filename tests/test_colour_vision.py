@@ -117,11 +117,14 @@ def drawn(n_classes):
 
 
 # What the palette has, rounded down; one just-noticeable difference is about 1. Tritanopia brings
-# blue and green together, deuteranopia the eighth class, a grey, and green.
+# blue and green together, deuteranopia the eighth class, a grey, and green; the twelve after them
+# come no closer for that.
 FLOORS = {
     3: {"full": (26, 35), "protanopia": (26, 35), "deuteranopia": (24, 32), "tritanopia": (12, 15)},
     5: {"full": (15, 22), "protanopia": (9, 12), "deuteranopia": (14, 15), "tritanopia": (8, 10)},
     8: {"full": (15, 21), "protanopia": (6, 10), "deuteranopia": (4, 7), "tritanopia": (8, 10)},
+    10: {"full": (15, 21), "protanopia": (6, 8), "deuteranopia": (4, 7), "tritanopia": (8, 10)},
+    20: {"full": (13, 15), "protanopia": (6, 7), "deuteranopia": (4, 7), "tritanopia": (7, 7)},
 }
 
 
@@ -138,9 +141,26 @@ def test_classes_are_apart_for_every_sight(n_classes, sight):
         assert closest >= floor - 0.05, f"{kind}: two of {n_classes} are {closest:.1f} apart"
 
 
+def outline(marker):
+    style = matplotlib.markers.MarkerStyle(marker)
+    return style.get_path().transformed(style.get_transform())
+
+
 def test_every_class_has_a_marker_of_its_own():
     assert len(MARKERS) == len(PALETTE)
-    shapes = set()
-    for marker in map(matplotlib.markers.MarkerStyle, MARKERS):
-        shapes.add(marker.get_path().transformed(marker.get_transform()).vertices.tobytes())
+    shapes = {outline(marker).vertices.tobytes() for marker in MARKERS}
     assert len(shapes) == len(MARKERS)
+
+
+def test_no_marker_covers_another():
+    """Of what two cover together, a fifth is covered by one alone, beyond eight three tenths."""
+    X, y = np.zeros((20, 2)), np.arange(20)
+    ax = plot_class_map(lambda grid: np.full((len(grid), 20), 0.05), X, y, resolution=2)
+    side = np.linspace(-0.75, 0.75, 61)
+    raster = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    covered = [c.get_paths()[0].contains_points(raster) for c in ax.collections[-20:]]
+    plt.close("all")
+    for one, other in itertools.combinations(range(20), 2):
+        shared = (covered[one] & covered[other]).sum() / (covered[one] | covered[other]).sum()
+        limit = 0.8 if max(one, other) < 8 else 0.7  # a disc is like a square and a diamond
+        assert shared < limit, f"markers {one} and {other} share {shared:.2f}"

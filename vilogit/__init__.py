@@ -19,14 +19,15 @@ __all__ = [
     "ConvergenceWarning", "Dataset", "MeanField", "Posterior", "VariationalLogisticRegression",
     "cross_entropy", "cross_entropy_gradient", "cross_entropy_hvp", "elbo", "elbo_and_gradient",
     "expected_softmax", "fit", "fit_sgd", "flipbook", "kl_to_prior", "load", "log_softmax",
-    "one_hot", "picture", "plot_before_after", "plot_class_map", "simulate", "softmax",
-    "softmax_jacobian", "softmax_jvp",
+    "one_hot", "picture", "plot_before_after", "plot_class_map", "plot_coefficients", "simulate",
+    "softmax", "softmax_jacobian", "softmax_jvp",
 ]  # fmt: skip
 
 # Matplotlib, ipywidgets and scikit-learn load when what needs them is first asked for.
 _LATER = {
     "flipbook": "frames", "picture": "frames", "plot_before_after": "maps",
-    "plot_class_map": "maps", "VariationalLogisticRegression": "estimator",
+    "plot_class_map": "maps", "plot_coefficients": "maps",
+    "VariationalLogisticRegression": "estimator",
 }  # fmt: skip
 
 # Readers of the source see what there is; a star at run time gets what can be had.
