@@ -26,7 +26,7 @@ class Hill:
         value = -((self.top - t) ** 2) / 2 + self.error * (t > 0)
         return Point(theta, value, np.array([self.top - t]), self.gap * (t == 0), None, None, None)
 
-    provisional = False
+    provisional, exact = False, False
 
     def difference(self, a, b):
         return 0.0, abs(a.elbo - b.elbo)
@@ -145,8 +145,9 @@ def test_averages_get_finer_as_the_gap_closes(name, evaluations):
     accuracies = [accuracy for _, accuracy, _ in evaluations]
     gaps = [gap for *_, gap in evaluations]
     traced = [record.gap for record in posterior.trace]
-    np.testing.assert_allclose(gaps[:-1], traced[:-1], rtol=1e-12)
-    assert gaps[-1] < traced[-1] <= 1e-3  # errors are in the proof
+    first = accuracies.index(1e-5)  # from here on, errors are in the proof
+    np.testing.assert_allclose(gaps[:first], traced[:first], rtol=1e-12)
+    assert np.all(np.less(gaps[first:], traced[first:])) and traced[-1] <= 1e-3
     loose = 1e-3 if name == "breast cancer" else 3e-2  # two classes are cheap
     assert accuracies[0] == loose and accuracies[-1] == 1e-5
     assert set(accuracies) <= {loose, 1e-3, 1e-5}
@@ -206,7 +207,7 @@ def test_the_search_remembers_the_last_six_steps():
     curvature, start = np.exp(rng.uniform(0, 5, 12)), rng.standard_normal(12)
 
     class Valley:
-        provisional = False
+        provisional, exact = False, False
 
         def evaluate(self, theta, accuracy):
             slope = -curvature * theta

@@ -128,7 +128,9 @@ class Bound:
 
     def metric(self, point: Point) -> "Newton | JointNewton":
         """Return what turns slopes into steps, near a point."""
-        return JointNewton(self) if JointNewton.serves(self) else Newton(self, point.spread)
+        if JointNewton.serves(self.rows, self.prior):
+            return JointNewton(self.rows, self.prior, self.kappa)
+        return Newton(self, point.spread)
 
     def longest(self, way: np.ndarray) -> float:
         """Return the largest share of a step at which no log scale leaps."""

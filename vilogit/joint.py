@@ -4,14 +4,12 @@ Where the prior would let logits be wide, means and scales grow together, and a 
 them apart crawls. The curvature of the race couples them; it is dense, so the problem is small.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
+from .rows import Rows
 from .wide import pair_averages
-
-if TYPE_CHECKING:
-    from .bound import Bound, Point
 
 _WEIGHTS = 200  # most weights: the curvature has four times their square
 _WIDTH = 32.0  # standard deviation that the prior must let a logit have
@@ -20,25 +18,42 @@ _ROUNDING = 1e-13  # smallest curvature that is told from none, beside one
 _BLOCK = 2000  # numbers of rows times classes whose pairs are averaged at a time
 
 
+class _Point(Protocol):
+    @property
+    def theta(self) -> np.ndarray: ...
+
+
 class JointNewton:
-    """The curvature of the bound in means and log scales, anew at every point."""
+    """The curvature of a bound in means and log scales, anew at every point.
+
+    Parameters
+    ----------
+    rows : Rows
+        What is fitted; the curvature is that of their sample.
+    prior : ndarray, shape (M, 1)
+        Precision of the prior.
+    kappa : float
+        See `Bound.kappa`.
+    """
 
     exact = True
 
-    def __init__(self, bound: "Bound") -> None:
-        self.bound, self.some = bound, bound.rows.sample()
-        self.times = len(bound.rows.X) / len(self.some.X)
+    def __init__(self, rows: Rows, prior: np.ndarray, kappa: float) -> None:
+        self.some, self.prior, self.kappa = rows.sample(), prior, kappa
+        self.times = len(rows.X) / len(self.some.X)
 
     @staticmethod
-    def serves(bound: "Bound") -> bool:
-        """Whether logits may grow wide, and the weights are few enough."""
-        X = bound.rows.sample().X
-        square = np.max((X * X) @ (1 / bound.prior), initial=0)
-        return bool(X.shape[1] * bound.rows.n_classes <= _WEIGHTS and square > _WIDTH**2)
+    def serves(rows: Rows, prior: np.ndarray) -> bool:
+        """Whether the prior lets logits grow wide, and the weights are few enough."""
+        X = rows.sample().X
+        square = np.max((X * X) @ (1 / prior), initial=0)
+        return bool(X.shape[1] * rows.n_classes <= _WEIGHTS and square > _WIDTH**2)
 
-    def direction(self, point: "Point", slope: np.ndarray) -> np.ndarray:
+    def direction(self, point: _Point, slope: np.ndarray) -> np.ndarray:
         """Newton's step; where rounding leaves the curvature a sign, its size counts."""
         H = self.curvature(point)
+        if not np.isfinite(H).all():
+            return np.zeros_like(slope)
         unit = 1 / np.sqrt(np.diag(H))
         H *= unit * unit[:, None]
         try:
@@ -49,9 +64,9 @@ class JointNewton:
             step = U @ ((U.T @ (unit * slope.ravel())) / np.maximum(np.abs(values), _ROUNDING))
         return (unit * step).reshape(slope.shape)
 
-    def curvature(self, point: "Point") -> np.ndarray:
+    def curvature(self, point: _Point) -> np.ndarray:
         """Second derivatives of minus the bound, square, over means and then log scales."""
-        bound, X = self.bound, self.some.X.astype(np.float64, copy=False)
+        X = self.some.X.astype(np.float64, copy=False)
         (mean, log_scale), square = point.theta, X * X
         var = np.exp(2 * log_scale)
         moments = X @ mean, square @ var
@@ -60,11 +75,11 @@ class JointNewton:
             pair_averages(moments[0][k : k + size], moments[1][k : k + size], _ACCURACY)
             for k in range(0, len(X), size)
         ]
-        mm, mv, vv = (
-            self.times * self.some.weighted(np.concatenate(parts).swapaxes(0, 2)).swapaxes(0, 2)
-            for parts in zip(*blocks, strict=True)
-        )
         K, D = mean.shape
+        mm, mv, vv = (
+            self.times * self.some.weighted(np.reshape(part, (-1, D * D))).reshape(-1, D, D)
+            for part in map(np.concatenate, zip(*blocks, strict=True))
+        )
         H = np.empty((2, K, D, 2, K, D))
         # The derivative of a variance in its log scale is twice the variance.
         chain = 2 * var
@@ -78,7 +93,7 @@ class JointNewton:
         H = H.reshape(2 * K * D, 2 * K * D)
         spread = np.einsum("ndd->nd", mm)
         own = np.stack(
-            [bound.prior + 0 * var, 2 * var * (square.T @ spread + bound.kappa * bound.prior)]
+            [self.prior + 0 * var, 2 * var * (square.T @ spread + self.kappa * self.prior)]
         )
         H[np.diag_indices_from(H)] += own.ravel()
         return H
