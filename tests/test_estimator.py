@@ -678,6 +678,144 @@ def test_masked_values_are_refused():
     VariationalLogisticRegression().fit(np.ma.array(IRIS), SPECIES)
 
 
+# Tables and files.
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_summary_tabulates_the_attributes_under_their_names(intercept):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(IRIS + 3, columns=list("abcd"))
+    names = [*"abcd", "intercept"] if intercept else list("abcd")
+    model = VariationalLogisticRegression(fit_intercept=intercept).fit(frame, SPECIES)
+    table = model.summary(level=0.5)
+    pairs = [(name, label) for name in names for label in sorted(set(SPECIES))]
+    assert table.index.tolist() == pairs
+    for column, coef, at_zero in (
+        ("mean", model.coef_, model.intercept_),
+        ("sd", model.coef_scale_, model.intercept_scale_),
+    ):
+        expected = np.vstack([coef.T, [at_zero] * intercept]) if intercept else coef.T
+        np.testing.assert_allclose(table[column], expected.ravel(), rtol=1e-10)
+    quartile = 0.6744897501960817  # of the standard normal
+    np.testing.assert_allclose(table.iloc[:, 3] - table["mean"], quartile * table["sd"])
+    two = VariationalLogisticRegression(fit_intercept=intercept).fit(IRIS, SPECIES == "setosa")
+    table = two.summary()
+    assert [name for name, _ in table.index] == [f"x{m}" for m in range(4)] + names[4:]
+    np.testing.assert_allclose(table["mean"][:4], two.coef_[0], rtol=1e-10)
+    np.testing.assert_allclose(table["sd"][:4], two.coef_scale_[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("labels", [SPECIES, SPECIES == "setosa"])
+def test_draws_for_arviz_are_named(labels):
+    pytest.importorskip("arviz_base")
+    pandas = pytest.importorskip("pandas")
+    model = VariationalLogisticRegression().fit(pandas.DataFrame(IRIS, columns=[*"abcd"]), labels)
+    draws = model.to_arviz(7, np.random.default_rng(0))["posterior"]
+    coef, intercept = model.sample_coef(7, np.random.default_rng(0))
+    np.testing.assert_array_equal(draws["coef"], coef[None])
+    np.testing.assert_array_equal(draws["intercept"], intercept[None])
+    assert draws["coef"].dims == ("chain", "draw", "class", "feature")
+    assert draws["intercept"].dims == ("chain", "draw", "class")
+    assert draws["feature"].values.tolist() == [*"abcd"]
+    known = model.classes_.tolist()
+    assert draws["class"].values.tolist() == (known if len(known) > 2 else known[1:])
+
+
+def test_arviz_is_named_where_it_is_not_there(monkeypatch):
+    model = VariationalLogisticRegression().fit(IRIS, SPECIES)
+    monkeypatch.setitem(sys.modules, "arviz_base", None)
+    with pytest.raises(ImportError, match=r'pip install "vilogit\[arviz\]"'):
+        model.to_arviz(2, np.random.default_rng(0))
+
+
+def kinds_of_labels():
+    many = np.arange(150) % 3
+    return many, many - 0.0, many == 1, SPECIES, SPECIES.astype(object), many.astype("M8[D]")
+
+
+@pytest.mark.parametrize("labels", kinds_of_labels(), ids=lambda labels: str(labels.dtype))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"prior_precision": [1.0, 2.0, 3.0, 4.0], "family": "mean-field", "fit_intercept": False},
+        {"prior_precision": 3, "class_weight": "balanced", "tol": 0.1, "progress": False},
+    ],
+)
+def test_what_was_saved_comes_back(labels, options, tmp_path):
+    model = VariationalLogisticRegression(**options).fit(IRIS + 1, labels)
+    model.save(tmp_path / "model.npz")
+    back = VariationalLogisticRegression.load(tmp_path / "model.npz")
+    assert repr(back.get_params()) == repr(
+        model.get_params()
+        | {
+            name: np.array(value)
+            for name, value in model.get_params().items()
+            if isinstance(value, list)
+        }
+    )
+    for name, value in vars(model).items():
+        if name.endswith("_") and name != "posterior_":
+            np.testing.assert_array_equal(getattr(back, name), value)
+    np.testing.assert_array_equal(back.predict_proba(IRIS), model.predict_proba(IRIS))
+    np.testing.assert_array_equal(back.predict(IRIS), model.predict(IRIS))
+    assert (
+        back.classes_.dtype
+        == model.classes_.astype(str if labels.dtype == object else labels.dtype).dtype
+    )
+    ours, theirs = (one.sample_coef(2, np.random.default_rng(0)) for one in (back, model))
+    np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+@pytest.mark.slow
+def test_names_and_weights_of_classes_are_saved(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(IRIS, columns=list("abcd"))
+    each = {"setosa": 2.0, "versicolor": 0.5}
+    model = VariationalLogisticRegression("evidence", family="mean-field", class_weight=each)
+    model.set_params(tol=0.1).fit(frame, SPECIES).save(str(tmp_path / "model"))
+    back = VariationalLogisticRegression.load(str(tmp_path / "model"))
+    assert repr(back) == repr(model) and back.prior_precision_ == model.prior_precision_
+    assert back.feature_names_in_.dtype == object and list(back.feature_names_in_) == [*"abcd"]
+    np.testing.assert_array_equal(back.predict_proba(frame), model.predict_proba(frame))
+    with pytest.raises(ValueError, match="feature names should match"):
+        back.predict(frame[list("dcba")])
+    numbered = VariationalLogisticRegression(class_weight={0: 1.0, 1: 2.0, 2: 1.0})
+    numbered.fit(IRIS, np.arange(150) % 3).save(tmp_path / "model")
+    assert VariationalLogisticRegression.load(tmp_path / "model").class_weight == {
+        0: 1.0, 1: 2.0, 2: 1.0,
+    }  # fmt: skip
+
+
+def test_what_is_no_classifier_is_refused(tmp_path):
+    with pytest.raises(NotFittedError):
+        VariationalLogisticRegression().save(tmp_path / "model")
+    model = VariationalLogisticRegression().fit(IRIS, SPECIES)
+    model.posterior_.save(tmp_path / "posterior")
+    with pytest.raises(ValueError, match="which is no classifier's"):
+        VariationalLogisticRegression.load(tmp_path / "posterior")
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="which is no family's"):
+        vilogit.load(tmp_path / "model")
+    for spoilt, message in (
+        ({"classes_": np.array(["a", "b"])}, r"classes_ has shape \(2,\)"),
+        ({"center_": np.zeros(3)}, r"center_ has shape \(3,\); expected \(4,\)"),
+        ({"center_": np.array([0, 0, np.nan, 0])}, "center_ must be finite"),
+        ({"prior_precision_": np.array(-1.0)}, "prior_precision must be positive"),
+        ({"feature_names_in_": np.array(["a"])}, "feature_names_in_ has 1 names; expected 4"),
+        ({"posterior_": np.zeros(9, np.uint8)}, "not a posterior"),
+        ({"posteriors": np.zeros(9)}, "unexpected keyword"),
+    ):
+        with np.load(tmp_path / "model") as file:
+            np.savez(tmp_path / "spoilt.npz", **{**file, **spoilt})
+        with pytest.raises(ValueError, match=message):
+            VariationalLogisticRegression.load(tmp_path / "spoilt.npz")
+    model.classes_ = np.array([None, 1, "a"], object)
+    with pytest.raises(TypeError, match="classes_ holds values of type NoneType and int and str"):
+        model.save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 # What the classifier needs, and what it shows.
 
 

@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from io import BytesIO
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import checks
+from . import checks, storage
+from .families import load
 from .gaussian import MeanField
 from .posterior import ConvergenceWarning as _Ours
 from .posterior import MeanFieldPosterior, Posterior, State
@@ -37,6 +39,7 @@ _DECADES = (-4, 6)  # reach of the search from the inputs' own scale: beyond, no
 _NEAR_ENOUGH = 4e-3  # where the search stops, in decades: a hundredth of the precision
 _SEARCH_TOL = 1e-3  # gap of its fits in nats, at most: the slope has digits enough then
 _SCAN_TOL = 0.1  # the same where it only looks for the highest of several tops
+_FITTED = ("classes_", "center_", "prior_precision_", "feature_names_in_")  # saved as they are
 _INSIDE = ("vilogit", "sklearn", "joblib")  # whose lines no warning is about
 
 
@@ -282,6 +285,144 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         coef, intercept = self._split(draws)
         return coef, intercept - coef @ self.center_
 
+    def summary(self, *, level: float = 0.9) -> Any:
+        """Tabulate `coef_` and `intercept_` with their uncertainty, under the names of the fit.
+
+        Parameters
+        ----------
+        level : float
+            Probability of the central interval; between 0 and 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `vilogit.Posterior.summary`: one row for each feature and class, the intercepts'
+            last. Without pandas, the same table as a string.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `fit` was not called or `level` is out of range.
+        """
+        check_is_fitted(self)
+        seen = self._in_users_origin()
+        features = [*self._feature_names(), "intercept"][: len(seen.mean)]
+        classes = self.classes_.tolist()
+        return seen.summary(feature_names=features, class_names=classes, level=level)
+
+    def to_arviz(self, n: int, rng: np.random.Generator) -> object:
+        """Draw `n` times for ArviZ, as `sample_coef`; errors are the same.
+
+        Returns
+        -------
+        object
+            An ``xarray.DataTree`` with ``posterior["coef"]``, of dimensions chain (one), draw,
+            class and feature, and ``posterior["intercept"]``, of chain, draw and class. With two
+            classes the only one is ``classes_[1]``.
+
+        Raises
+        ------
+        ImportError
+            If ArviZ is not there: ``pip install "vilogit[arviz]"``.
+        """
+        coef, intercept = self.sample_coef(n, rng)
+        try:
+            from arviz_base import from_dict
+        except ImportError as error:
+            raise ImportError('to_arviz needs ArviZ: pip install "vilogit[arviz]"') from error
+        return from_dict(
+            {"posterior": {"coef": coef[None], "intercept": intercept[None]}},
+            dims={"coef": ["class", "feature"], "intercept": ["class"]},
+            coords={
+                "class": self.classes_[-coef.shape[1] :].tolist(),
+                "feature": self._feature_names(),
+            },
+        )
+
+    def save(self, path: storage.File) -> None:
+        """Write the fitted classifier to one ``.npz`` file without pickle, for `load`.
+
+        Parameters
+        ----------
+        path : str, path-like object or binary file
+            Where to, as in `vilogit.Posterior.save`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        TypeError, ValueError
+            If `fit` was not called, or if classes, names of features or a parameter are Python
+            objects other than numbers and strings.
+        """
+        check_is_fitted(self)
+        posterior = BytesIO()
+        self.posterior_.save(posterior)
+        arrays = {name: value for name, value in self.get_params().items() if value is not None}
+        if isinstance(self.class_weight, dict):
+            arrays["weighted_classes"] = list(self.class_weight)
+            arrays["class_weight"] = list(self.class_weight.values())
+        arrays |= {name: getattr(self, name) for name in _FITTED if hasattr(self, name)}
+        arrays = {name: _plain(value, name) for name, value in arrays.items()}
+        arrays["posterior_"] = np.frombuffer(posterior.getvalue(), np.uint8)
+        storage.write(path, **arrays)
+
+    @classmethod
+    def load(cls, path: storage.File) -> Self:
+        """Read a classifier that `save` wrote.
+
+        Parameters
+        ----------
+        path : str, path-like object or binary file
+            The file.
+
+        Returns
+        -------
+        VariationalLogisticRegression
+            Fitted, with the same numbers to the last bit. Strings that were Python objects among
+            classes are those of a NumPy array.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened.
+        ValueError
+            If it is cut off or damaged, is no classifier, or comes from a later format. Nothing in
+            a file is ever executed.
+        """
+        return storage.read(path, cls._of_arrays)
+
+    @classmethod
+    def _of_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """Check what a file holds as if a user had typed it in."""
+        if not {"posterior_", "fit_intercept", "classes_", "center_"} <= arrays.keys():
+            raise ValueError(f"it holds {sorted(arrays)}, which is no classifier's")
+        fitted = {name: arrays.pop(name) for name in _FITTED if name in arrays}
+        posterior = load(BytesIO(arrays.pop("posterior_").tobytes()))
+        params: dict[str, Any] = {
+            name: value if value.ndim else value.item() for name, value in arrays.items()
+        }
+        if "weighted_classes" in params:
+            keys, values = params.pop("weighted_classes").tolist(), params["class_weight"].tolist()
+            params["class_weight"] = dict(zip(keys, values, strict=True))
+        model = cls(**params)
+        M = len(posterior.mean) - bool(model.fit_intercept)
+        model.posterior_, model.n_features_in_ = posterior, M
+        model.center_ = checks.array(fitted["center_"], "center_", (M,))
+        precision = checks.prior_precision(fitted["prior_precision_"], M)
+        model.prior_precision_ = precision.reshape(-1) if precision.ndim else float(precision)
+        model.classes_ = fitted["classes_"]
+        if model.classes_.shape != posterior.mean.shape[1:]:
+            raise ValueError(
+                f"classes_ has shape {model.classes_.shape}, the posterior has another"
+            )
+        if "feature_names_in_" in fitted:
+            names = fitted["feature_names_in_"].astype(object)
+            checks.names(names, "feature_names_in_", range(M))
+            model.feature_names_in_ = names
+        model._describe()
+        return model
+
     def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that sparse inputs are welcome."""
         tags = super().__sklearn_tags__()
@@ -358,11 +499,10 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
     def _in_users_origin(self) -> Posterior:
         """Return independent weights for inputs that are not centred, right in all differences."""
         fitted = self.posterior_
-        # The weights are logits: the coefficients of unit vectors, the intercept of the origin.
-        X = np.eye(len(fitted.mean))
-        if self.fit_intercept:
-            X[-1, :-1] = -self.center_
-        mean, var = fitted.logit_moments(X)
+        mean, var = fitted.weight_moments()
+        if self.fit_intercept:  # that of the reader's origin is the logit there
+            at_origin = fitted.logit_moments(np.append(-self.center_, 1.0)[None])
+            mean, var = np.vstack([mean[:-1], at_origin[0]]), np.vstack([var[:-1], at_origin[1]])
         q = MeanField.with_scale(mean, np.sqrt(var))
         return MeanFieldPosterior(q, fitted.elbo, fitted.trace, fitted.gap)
 
@@ -382,6 +522,9 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         inputs = np.ones((len(X), M + bool(self.fit_intercept)), X.dtype)
         np.subtract(X, self.center_, out=inputs[:, :M], casting="same_kind")
         return inputs
+
+    def _feature_names(self) -> list:
+        return list(getattr(self, "feature_names_in_", [f"x{m}" for m in range(len(self.center_))]))
 
     def _split(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Part coefficients from intercepts, the last of `weights` or zero."""
@@ -429,6 +572,18 @@ def _memory() -> float:
         return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return np.inf
+
+
+def _plain(value: Any, name: str) -> np.ndarray:
+    """Return numbers or strings as an array that a file holds without pickle."""
+    array = np.asarray(value)
+    if not array.dtype.hasobject:
+        return array
+    plain = array.astype(str)
+    if not np.array_equal(plain.astype(object), array.astype(object)):
+        kinds = " and ".join(sorted({type(one).__name__ for one in array.ravel().tolist()}))
+        raise TypeError(f"{name} holds values of type {kinds}; expected numbers or strings to save")
+    return plain
 
 
 def _none_masked(**arrays: Any) -> None:
