@@ -1,9 +1,12 @@
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
+import sklearn.exceptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import datasets
@@ -42,9 +45,11 @@ def test_the_fit_is_that_of_the_solver():
     posterior = fit(X, y, prior_precision=[2, 2, 2, 2, 0.5])
     assert model.elbo_ == pytest.approx(posterior.elbo, abs=1e-4)
     assert model.gap_ == pytest.approx(posterior.gap, rel=1e-2) and 0 < model.n_iter_ <= 15
-    np.testing.assert_allclose(model.coef_, posterior.mean[:-1].T, rtol=1e-3)
-    np.testing.assert_allclose(model.intercept_, posterior.mean[-1], rtol=1e-3)
-    np.testing.assert_allclose(model.coef_scale_, posterior.scale[:-1].T, rtol=1e-3)
+    mean, scale = posterior.centred()
+    np.testing.assert_allclose(model.coef_, mean[:-1].T, rtol=1e-3)
+    np.testing.assert_allclose(model.intercept_, mean[-1], rtol=1e-3)
+    np.testing.assert_allclose(model.coef_scale_, scale[:-1].T, rtol=1e-3)
+    np.testing.assert_allclose(model.intercept_scale_, scale[-1], rtol=1e-3)
     np.testing.assert_allclose(model.predict_proba(IRIS), posterior.predict_proba(X), atol=1e-4)
     assert model.prior_precision_ == 2.0 and list(model.classes_) == sorted(set(SPECIES))
     for ours, theirs in zip(model.uncertainty(IRIS), posterior.uncertainty(X), strict=True):
@@ -318,11 +323,497 @@ def test_evidence_ends_at_its_bounds():
     assert model.prior_precision_ > 1e3 * same.var()
     constant = VariationalLogisticRegression("evidence").fit(np.ones((40, 1)), y)
     assert np.isfinite(constant.prior_precision_)
-    assert _by_evidence(lambda p: 1 / p, 2.0) == pytest.approx(2e6)
-    assert _by_evidence(lambda p: -p, 2.0) == pytest.approx(2e-4)
+
+
+@pytest.mark.parametrize("squares", [[2.0, 2.0], [2.0, 0.0], [0.02, 0.02, 6.0]])
+def test_the_search_finds_the_top_or_says_where_it_ended(squares):
+    squares = np.array(squares)
+    used = squares[squares > 0]
+    low, high = np.sort([used.mean(), np.median(used)])
+    found, rise = _by_evidence(lambda p, tol: (-1 / p, 1 / p), squares)
+    assert found == pytest.approx(1e6 * high) and rise == pytest.approx(1e-6 / high)
+    found, rise = _by_evidence(lambda p, tol: (-p, -p), squares)
+    assert found == pytest.approx(1e-4 * low) and rise == pytest.approx(-1e-4 * low)
     for best in (5e3, 0.03, 2.0):
-        found = _by_evidence(lambda p: np.log(best / p), 2.0)  # noqa: B023
-        assert found == pytest.approx(best, rel=1e-2)
+        found, rise = _by_evidence(
+            lambda p, tol: (-(np.log(best / p) ** 2) / 2, np.log(best / p)),  # noqa: B023
+            squares,
+        )
+        assert found == pytest.approx(best, rel=1e-2) and rise == 0
+
+
+def test_the_search_takes_the_higher_of_two_tops():
+    """Columns in two units: the slope alone leads from their mean to the lower top, at 1e4."""
+
+    def evidence_at(precision, tol):
+        x = np.log10(precision)
+        tops = 10 * np.exp(-((x + 1) ** 2) / 2), 5 * np.exp(-((x - 4) ** 2) / 2)
+        return sum(tops), -(tops[0] * (x + 1) + tops[1] * (x - 4)) / np.log(10)
+
+    found, _ = _by_evidence(evidence_at, np.array([0.1, 0.1, 0.1, 1e5]))
+    assert np.log10(found) == pytest.approx(-1, abs=0.02)
+
+
+@pytest.mark.slow
+def test_evidence_beats_other_precisions_on_columns_in_all_units():
+    wine = datasets.load_wine()
+    options = {"family": "mean-field", "tol": 0.1}
+    best = VariationalLogisticRegression("evidence", **options).fit(wine.data, wine.target)
+    for precision in (1.0, 31837.0, 1e5):
+        other = VariationalLogisticRegression(precision, **options).fit(wine.data, wine.target)
+        assert other.elbo_ < best.elbo_ + 0.2
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_the_evidence_needs_some_ten_fits(family, monkeypatch):
+    fits = []
+
+    def counted(*args, **options):
+        fits.append(options["tol"])
+        return fit(*args, **options)
+
+    monkeypatch.setattr("vilogit.estimator.fit", counted)
+    VariationalLogisticRegression("evidence", family=family).fit(TUMOURS, BENIGN)
+    assert len(fits) <= 10
+    del fits[:]
+    units = 10.0 ** np.array([2, 0, 0, 0, 0])
+    VariationalLogisticRegression("evidence", family=family).fit(TUMOURS * units, BENIGN)
+    assert len(fits) <= 15 and fits[:4] == [0.1] * 4
+
+
+@pytest.mark.slow
+def test_a_search_that_ends_at_its_end_warns():
+    y = np.repeat([0, 1], 20)
+    same = np.tile(np.random.default_rng(0).standard_normal((20, 1)), (2, 1))
+    with pytest.warns(ConvergenceWarning, match=r"ended at [0-9.e+]+, .* tell little of y") as seen:
+        model = VariationalLogisticRegression("evidence").fit(same, y)
+    assert len(seen) == 1 and f"{model.prior_precision_:.3g}" in str(seen[0].message)
+    assert f"{model.elbo_:.6g}" in str(seen[0].message)
+    with pytest.warns(ConvergenceWarning, match="classes are far apart"):
+        VariationalLogisticRegression("evidence").fit([[-1.0], [1.0]], [0, 1], 1e6)
+
+
+# Where a column has its zero.
+
+
+def test_a_slope_over_years_is_that_of_the_years():
+    """The prior of an intercept at year 0 would shrink it to a seventh."""
+    rng = np.random.default_rng(0)
+    years = np.repeat(np.arange(1990.0, 2024.0), 20)[:, None]
+    y = rng.random(len(years)) < 1 / (1 + np.exp(-0.4 * (years[:, 0] - 2006)))
+    for precision in (1.0, "evidence"):
+        model = VariationalLogisticRegression(precision).fit(years, y)
+        # Three standard deviations.
+        assert abs(model.coef_[0, 0] - 0.4) < 3 * model.coef_scale_[0, 0] < 0.12
+        assert abs(-model.intercept_[0] / model.coef_[0, 0] - 2006) < 1
+        # In the origin of the years an intercept is as uncertain as the slope makes it.
+        assert model.intercept_scale_ == pytest.approx(2006 * model.coef_scale_[0, 0], rel=0.02)
+        coef, intercept = model.sample_coef(4000, rng)
+        np.testing.assert_allclose(coef.std(axis=0), model.coef_scale_, rtol=0.05)
+        np.testing.assert_allclose(intercept.std(axis=0), model.intercept_scale_, rtol=0.05)
+        at_2006 = (2006 * coef[:, :, 0] + intercept).std()
+        assert at_2006 < 1e-2 * model.intercept_scale_[0]
+
+
+@pytest.mark.slow
+@settings(max_examples=25)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2),
+    st.sampled_from(["mean-field", "aligned"]),
+    st.integers(2, 3),
+)
+def test_no_prediction_depends_on_where_columns_have_their_zero(seed, shift, family, n_classes):
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((30, 2)), np.arange(30) % n_classes
+    X[y == 1, 0] += 1
+    weight = rng.integers(1, 4, 30)
+    options = {"family": family, "tol": 1e-8}
+    here = VariationalLogisticRegression(**options).fit(X, y, weight)
+    there = VariationalLogisticRegression(**options).fit(X + shift, y, weight)
+    np.testing.assert_allclose(there.center_ - here.center_, shift, atol=4e-10)
+    # Means that are proven within a gap differ by its root at most, the prior being of precision
+    # one; columns that are moved lose the digits that their numbers have no place for.
+    far = np.abs(X - here.center_).sum(axis=1).max() + 10  # a bias is as free as its prior
+    apart = far * (np.sqrt(2 * here.gap_) + np.sqrt(2 * there.gap_))
+    lost = 8 * np.finfo(float).eps * np.max(np.abs(shift)) * (1 + np.abs(here.coef_).sum())
+    assert apart + lost < 0.02
+    moved, stayed = there.predict_proba(X + shift), here.predict_proba(X)
+    np.testing.assert_allclose(moved, stayed, rtol=0, atol=apart + lost)
+    np.testing.assert_allclose(there.coef_, here.coef_, rtol=0, atol=apart + lost)
+    at_center = there.coef_ @ there.center_ + there.intercept_
+    assert np.abs(at_center - here.coef_ @ here.center_ - here.intercept_).max() < apart + 1e-8
+
+
+def test_without_an_intercept_the_origin_is_the_users():
+    model = VariationalLogisticRegression(fit_intercept=False).fit(IRIS + 2, SPECIES)
+    np.testing.assert_array_equal(model.center_, np.zeros(4))
+    np.testing.assert_array_equal(model.intercept_, np.zeros(3))
+    np.testing.assert_array_equal(model.predict_proba(np.zeros((1, 4))), np.full((1, 3), 1 / 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("precision", [1e-6, "evidence"])
+def test_a_column_of_times_tells_its_classes(dtype, precision):
+    times = (1.7e9 + 3600 * np.arange(90.0))[:, None].astype(dtype)
+    y = np.repeat(["a", "b", "c"], 30)
+    model = VariationalLogisticRegression(precision).fit(times, y)
+    assert model.center_.dtype == np.float64
+    assert model.score(times, y) > 0.95
+    np.testing.assert_allclose(model.center_, times.astype(np.float64).mean(axis=0), rtol=1e-15)
+
+
+def test_the_center_is_the_weighted_mean_of_rows_that_count():
+    weight = np.random.default_rng(0).integers(0, 3, 150)
+    model = VariationalLogisticRegression().fit(IRIS + 5, SPECIES, weight)
+    center = np.average(IRIS + 5, axis=0, weights=weight)
+    np.testing.assert_allclose(model.center_, center, rtol=1e-14)
+    X = np.column_stack([IRIS + 5 - center, np.ones(150)])
+    np.testing.assert_allclose(model.posterior_.predict_proba(X), model.predict_proba(IRIS + 5))
+    total = model.uncertainty(IRIS + 5)[0]
+    np.testing.assert_allclose(total, model.posterior_.uncertainty(X)[0], atol=1e-12)
+    logits = (IRIS + 5) @ model.coef_.T + model.intercept_
+    mean, _ = model.posterior_.logit_moments(X)
+    expected = mean - mean.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(logits, expected, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_a_constant_column_tells_nothing():
+    for value in (0.1, 1e9):
+        X = np.column_stack([TUMOURS[:100], np.full(100, value)])
+        model = VariationalLogisticRegression("evidence").fit(X, BENIGN[:100])
+        alone = VariationalLogisticRegression("evidence").fit(X[:, :-1], BENIGN[:100])
+        assert model.center_[-1] == value
+        np.testing.assert_allclose(model.coef_[:, -1], 0, atol=1e-12)
+        np.testing.assert_allclose(model.prior_precision_, alone.prior_precision_, rtol=0.02)
+        np.testing.assert_allclose(
+            model.predict_proba(X), alone.predict_proba(X[:, :-1]), atol=1e-2
+        )
+
+
+# What the data determine.
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_scales_are_those_of_the_data_not_of_the_prior(n_classes):
+    """Of noise, each row tells of centred weights what it would of (D - 1) numbers."""
+    n = 6000
+    X = np.random.default_rng(0).standard_normal((n, 2))
+    model = VariationalLogisticRegression().fit(X, np.arange(n) % n_classes)
+    expected = np.sqrt((n_classes - 1) / n) if n_classes > 2 else 2 / np.sqrt(n)
+    np.testing.assert_allclose(model.coef_scale_, expected, rtol=0.05)
+    np.testing.assert_allclose(model.intercept_scale_, expected, rtol=0.05)
+    assert np.abs(model.coef_ / model.coef_scale_).max() < 4
+    if n_classes > 2:
+        coef, intercept = model.sample_coef(100, np.random.default_rng(1))
+        for centred in (model.coef_, model.intercept_, coef.swapaxes(0, 1), intercept.T):
+            np.testing.assert_allclose(centred.sum(axis=0), 0, atol=1e-12)
+
+
+# Warnings.
+
+
+def test_one_warning_that_both_filters_catch_points_at_the_callers_line():
+    model = VariationalLogisticRegression("evidence", max_evaluations=3)
+    for fitted in (model, make_pipeline(StandardScaler(), model)):
+        with pytest.warns(Warning) as seen:
+            fitted.fit(IRIS, SPECIES)
+        assert len(seen) == 1 and seen[0].filename == __file__
+        for kind in (ConvergenceWarning, sklearn.exceptions.ConvergenceWarning):
+            assert issubclass(seen[0].category, kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
+        model.fit(IRIS, SPECIES)
+
+
+# Inputs, labels and weights as users have them.
+
+
+def as_sparse(X):
+    return scipy.sparse.csr_matrix(X), scipy.sparse.coo_array(X), scipy.sparse.csc_matrix(X)
+
+
+def test_sparse_inputs_are_as_good_as_dense_ones():
+    rng = np.random.default_rng(0)
+    X = rng.poisson(0.3, (80, 6)).astype(float)
+    y = X[:, 0] + rng.poisson(0.3, 80) > 0.5
+    dense = VariationalLogisticRegression("evidence").fit(X, y)
+    for sparse in as_sparse(X):
+        model = VariationalLogisticRegression("evidence").fit(sparse, y)
+        np.testing.assert_array_equal(model.center_, dense.center_)
+        np.testing.assert_array_equal(model.coef_, dense.coef_)
+        np.testing.assert_array_equal(model.predict_proba(sparse), dense.predict_proba(X))
+        np.testing.assert_array_equal(dense.uncertainty(sparse), dense.uncertainty(X))
+
+
+def test_sparse_inputs_that_no_memory_holds_are_refused(monkeypatch):
+    X = scipy.sparse.coo_array(([1.0, 2.0], ([0, 2**30], [0, 2**30])))
+    with pytest.raises(MemoryError, match=r"X is sparse, of shape \(1073741825, 1073741825\)"):
+        vilogit.estimator._dense(X)
+    monkeypatch.setattr("vilogit.estimator._memory", lambda: 2.0 * 150 * 4 * 8 - 1)
+    with pytest.raises(MemoryError, match="TruncatedSVD"):
+        VariationalLogisticRegression().fit(scipy.sparse.csr_matrix(IRIS), SPECIES)
+    monkeypatch.setattr("vilogit.estimator._memory", lambda: 2.0 * 150 * 4 * 8)
+    VariationalLogisticRegression().fit(scipy.sparse.csr_matrix(IRIS), SPECIES)
+
+
+def test_the_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):
+    assert vilogit.estimator._memory() > 2**20
+    monkeypatch.delattr("os.sysconf", raising=False)
+    assert vilogit.estimator._memory() == np.inf
+
+
+@pytest.mark.parametrize("ask", ["predict", "predict_proba", "uncertainty"])
+def test_inputs_too_far_away_are_named(ask):
+    model = VariationalLogisticRegression(1e-12).fit(IRIS * 1e-6, SPECIES)
+    with pytest.raises(ValueError, match=r"X holds 1e\+200, whose square is too large for float64"):
+        getattr(model, ask)([[0, 1e200, 0, 0]])
+    with pytest.raises(ValueError, match=r"X / sqrt\(prior_precision\) reaches 1e\+153"):
+        getattr(model, ask)([[0, 0, -1e147, 0]])
+    far = getattr(model, ask)(np.array([[1e30, 0, 0, 0]], np.float32))
+    assert np.asarray(far).dtype.kind == "U" or np.isfinite(far).all()
+
+
+def test_a_number_as_sample_weight_is_that_of_every_row():
+    for number in (2, 0.5, np.float32(3)):
+        one = VariationalLogisticRegression().fit(IRIS, SPECIES, number)
+        each = VariationalLogisticRegression().fit(IRIS, SPECIES, np.full(150, float(number)))
+        np.testing.assert_array_equal(one.coef_, each.coef_)
+    for bad, error in ((0, ValueError), (-1.0, ValueError), (np.nan, ValueError), ("1", TypeError)):
+        with pytest.raises(error, match="sample_weight"):
+            VariationalLogisticRegression().fit(IRIS, SPECIES, bad)
+
+
+def test_frames_of_numbers_of_any_type_work_and_other_columns_are_named():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(IRIS.round(1), columns=list("abcd"))
+    mixed = frame.astype({"a": "Float64", "b": "float32", "d": object})
+    mixed["c"] = pandas.Series(np.arange(150) % 7, dtype="Int64")
+    mixed["e"] = pandas.Series(np.arange(150) % 2 == 0, dtype="boolean")
+    plain = np.column_stack([IRIS[:, :2].round(1), np.arange(150) % 7, IRIS[:, 3].round(1)])
+    plain = np.column_stack([plain, np.arange(150) % 2 == 0])
+    model = VariationalLogisticRegression().fit(mixed, SPECIES)
+    alike = VariationalLogisticRegression().fit(plain, SPECIES)
+    np.testing.assert_allclose(model.coef_, alike.coef_, atol=1e-4)  # b is rounded to float32
+    mixed.loc[3, "c"] = pandas.NA
+    with pytest.raises(ValueError, match="X contains NaN"):
+        VariationalLogisticRegression().fit(mixed, SPECIES)
+    for wrong in (
+        pandas.Series(["u", "v"] * 75),
+        pandas.Series(["u", "v"] * 75, dtype="category"),
+        pandas.Series(pandas.date_range("2020", periods=150)),
+        pandas.Series([1j] * 150),
+    ):
+        frame["c"] = wrong
+        with pytest.raises(TypeError, match=r"X holds columns that are no numbers: 'c' \(\w+"):
+            VariationalLogisticRegression().fit(frame, SPECIES)
+        with pytest.raises(TypeError, match="expected real numbers alone"):
+            model.predict(frame)
+
+
+def test_labels_of_any_one_type():
+    pandas = pytest.importorskip("pandas")
+    many, two = np.arange(150) % 3, np.arange(150) % 2 == 0
+    for labels, classes in (
+        (many, [0, 1, 2]),
+        (many.astype(object), [0, 1, 2]),
+        (pandas.Series(many, dtype="Int64", index=range(7, 157)), [0, 1, 2]),
+        (pandas.Categorical(many), [0, 1, 2]),
+        (pandas.Series(many.astype(str), dtype="category"), ["0", "1", "2"]),
+        (pandas.Series(many.astype(str), dtype="string"), ["0", "1", "2"]),
+        (many.astype(str).tolist(), ["0", "1", "2"]),
+        (two, [False, True]),
+        (two.astype(object), [False, True]),
+        (two.tolist(), [False, True]),
+        (pandas.Series(two, dtype="boolean"), [False, True]),
+    ):
+        model = VariationalLogisticRegression().fit(IRIS, labels)
+        assert model.classes_.tolist() == classes
+        assert [type(label) for label in model.classes_.tolist()] == [type(classes[0])] * len(
+            classes
+        )
+        assert set(model.predict(IRIS).tolist()) <= set(classes)
+
+
+@pytest.mark.parametrize("as_array", [list, lambda y: np.array(y, object)])
+def test_labels_of_several_types_are_refused(as_array):
+    for labels, types in ((["a", 1], "int and str"), (["a", None], "NoneType and str")):
+        with pytest.raises(TypeError, match=f"y holds labels of type {types}; expected"):
+            VariationalLogisticRegression().fit(IRIS, as_array(labels * 75))
+
+
+def test_series_count_by_place_not_by_index():
+    pandas = pytest.importorskip("pandas")
+    weight, index = np.arange(1.0, 151.0), np.arange(150)[::-1]
+    frame = pandas.DataFrame(IRIS)
+    frame.columns = list("abcd")
+    model = VariationalLogisticRegression().fit(
+        frame, pandas.Series(SPECIES, index=index), pandas.Series(weight, index=index)
+    )
+    alike = VariationalLogisticRegression().fit(IRIS, SPECIES, weight)
+    np.testing.assert_array_equal(model.coef_, alike.coef_)
+
+
+def test_a_class_that_a_fold_lacks_has_no_weight_of_its_own():
+    weight = (SPECIES != "setosa") * 1.0
+    model = VariationalLogisticRegression(class_weight="balanced").fit(IRIS, SPECIES, weight)
+    assert len(model.classes_) == 3 and model.predict_proba(IRIS)[100:, 0].max() < 0.1
+    weight = (SPECIES == "setosa") * 1.0
+    for balance in ("balanced", {"setosa": 2.0}):
+        model = VariationalLogisticRegression(class_weight=balance).fit(IRIS, SPECIES, weight)
+        assert (model.predict(IRIS[:50]) == "setosa").all()
+
+
+def test_masked_values_are_refused():
+    masked = np.ma.masked_greater(IRIS, 1)
+    with pytest.raises(ValueError, match="X holds masked values"):
+        VariationalLogisticRegression().fit(masked, SPECIES)
+    with pytest.raises(ValueError, match="sample_weight holds masked values"):
+        VariationalLogisticRegression().fit(IRIS, SPECIES, np.ma.masked_greater(np.arange(150), 9))
+    with pytest.raises(ValueError, match="X holds masked values"):
+        VariationalLogisticRegression().fit(IRIS, SPECIES).predict(masked)
+    VariationalLogisticRegression().fit(np.ma.array(IRIS), SPECIES)
+
+
+# Tables and files.
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_summary_tabulates_the_attributes_under_their_names(intercept):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(IRIS + 3, columns=list("abcd"))
+    names = [*"abcd", "intercept"] if intercept else list("abcd")
+    model = VariationalLogisticRegression(fit_intercept=intercept).fit(frame, SPECIES)
+    table = model.summary(level=0.5)
+    pairs = [(name, label) for name in names for label in sorted(set(SPECIES))]
+    assert table.index.tolist() == pairs
+    for column, coef, at_zero in (
+        ("mean", model.coef_, model.intercept_),
+        ("sd", model.coef_scale_, model.intercept_scale_),
+    ):
+        expected = np.vstack([coef.T, [at_zero] * intercept]) if intercept else coef.T
+        np.testing.assert_allclose(table[column], expected.ravel(), rtol=1e-10)
+    quartile = 0.6744897501960817  # of the standard normal
+    np.testing.assert_allclose(table.iloc[:, 3] - table["mean"], quartile * table["sd"])
+    two = VariationalLogisticRegression(fit_intercept=intercept).fit(IRIS, SPECIES == "setosa")
+    table = two.summary()
+    assert [name for name, _ in table.index] == [f"x{m}" for m in range(4)] + names[4:]
+    np.testing.assert_allclose(table["mean"][:4], two.coef_[0], rtol=1e-10)
+    np.testing.assert_allclose(table["sd"][:4], two.coef_scale_[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("labels", [SPECIES, SPECIES == "setosa"])
+def test_draws_for_arviz_are_named(labels):
+    pytest.importorskip("arviz_base")
+    pandas = pytest.importorskip("pandas")
+    model = VariationalLogisticRegression().fit(pandas.DataFrame(IRIS, columns=[*"abcd"]), labels)
+    draws = model.to_arviz(7, np.random.default_rng(0))["posterior"]
+    coef, intercept = model.sample_coef(7, np.random.default_rng(0))
+    np.testing.assert_array_equal(draws["coef"], coef[None])
+    np.testing.assert_array_equal(draws["intercept"], intercept[None])
+    assert draws["coef"].dims == ("chain", "draw", "class", "feature")
+    assert draws["intercept"].dims == ("chain", "draw", "class")
+    assert draws["feature"].values.tolist() == [*"abcd"]
+    known = model.classes_.tolist()
+    assert draws["class"].values.tolist() == (known if len(known) > 2 else known[1:])
+
+
+def test_arviz_is_named_where_it_is_not_there(monkeypatch):
+    model = VariationalLogisticRegression().fit(IRIS, SPECIES)
+    monkeypatch.setitem(sys.modules, "arviz_base", None)
+    with pytest.raises(ImportError, match=r'pip install "vilogit\[arviz\]"'):
+        model.to_arviz(2, np.random.default_rng(0))
+
+
+def kinds_of_labels():
+    many = np.arange(150) % 3
+    return many, many - 0.0, many == 1, SPECIES, SPECIES.astype(object), many.astype("M8[D]")
+
+
+@pytest.mark.parametrize("labels", kinds_of_labels(), ids=lambda labels: str(labels.dtype))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"prior_precision": [1.0, 2.0, 3.0, 4.0], "family": "mean-field", "fit_intercept": False},
+        {"prior_precision": 3, "class_weight": "balanced", "tol": 0.1, "progress": False},
+    ],
+)
+def test_what_was_saved_comes_back(labels, options, tmp_path):
+    model = VariationalLogisticRegression(**options).fit(IRIS + 1, labels)
+    model.save(tmp_path / "model.npz")
+    back = VariationalLogisticRegression.load(tmp_path / "model.npz")
+    assert repr(back.get_params()) == repr(
+        model.get_params()
+        | {
+            name: np.array(value)
+            for name, value in model.get_params().items()
+            if isinstance(value, list)
+        }
+    )
+    for name, value in vars(model).items():
+        if name.endswith("_") and name != "posterior_":
+            np.testing.assert_array_equal(getattr(back, name), value)
+    np.testing.assert_array_equal(back.predict_proba(IRIS), model.predict_proba(IRIS))
+    np.testing.assert_array_equal(back.predict(IRIS), model.predict(IRIS))
+    assert (
+        back.classes_.dtype
+        == model.classes_.astype(str if labels.dtype == object else labels.dtype).dtype
+    )
+    ours, theirs = (one.sample_coef(2, np.random.default_rng(0)) for one in (back, model))
+    np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+@pytest.mark.slow
+def test_names_and_weights_of_classes_are_saved(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(IRIS, columns=list("abcd"))
+    each = {"setosa": 2.0, "versicolor": 0.5}
+    model = VariationalLogisticRegression("evidence", family="mean-field", class_weight=each)
+    model.set_params(tol=0.1).fit(frame, SPECIES).save(str(tmp_path / "model"))
+    back = VariationalLogisticRegression.load(str(tmp_path / "model"))
+    assert repr(back) == repr(model) and back.prior_precision_ == model.prior_precision_
+    assert back.feature_names_in_.dtype == object and list(back.feature_names_in_) == [*"abcd"]
+    np.testing.assert_array_equal(back.predict_proba(frame), model.predict_proba(frame))
+    with pytest.raises(ValueError, match="feature names should match"):
+        back.predict(frame[list("dcba")])
+    numbered = VariationalLogisticRegression(class_weight={0: 1.0, 1: 2.0, 2: 1.0})
+    numbered.fit(IRIS, np.arange(150) % 3).save(tmp_path / "model")
+    assert VariationalLogisticRegression.load(tmp_path / "model").class_weight == {
+        0: 1.0, 1: 2.0, 2: 1.0,
+    }  # fmt: skip
+
+
+def test_what_is_no_classifier_is_refused(tmp_path):
+    with pytest.raises(NotFittedError):
+        VariationalLogisticRegression().save(tmp_path / "model")
+    model = VariationalLogisticRegression().fit(IRIS, SPECIES)
+    model.posterior_.save(tmp_path / "posterior")
+    with pytest.raises(ValueError, match="which is no classifier's"):
+        VariationalLogisticRegression.load(tmp_path / "posterior")
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="which is no family's"):
+        vilogit.load(tmp_path / "model")
+    for spoilt, message in (
+        ({"classes_": np.array(["a", "b"])}, r"classes_ has shape \(2,\)"),
+        ({"center_": np.zeros(3)}, r"center_ has shape \(3,\); expected \(4,\)"),
+        ({"center_": np.array([0, 0, np.nan, 0])}, "center_ must be finite"),
+        ({"prior_precision_": np.array(-1.0)}, "prior_precision must be positive"),
+        ({"feature_names_in_": np.array(["a"])}, "feature_names_in_ has 1 names; expected 4"),
+        ({"posterior_": np.zeros(9, np.uint8)}, "not a posterior"),
+        ({"posteriors": np.zeros(9)}, "unexpected keyword"),
+    ):
+        with np.load(tmp_path / "model") as file:
+            np.savez(tmp_path / "spoilt.npz", **{**file, **spoilt})
+        with pytest.raises(ValueError, match=message):
+            VariationalLogisticRegression.load(tmp_path / "spoilt.npz")
+    model.classes_ = np.array([None, 1, "a"], object)
+    with pytest.raises(TypeError, match="classes_ holds values of type NoneType and int and str"):
+        model.save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 # What the classifier needs, and what it shows.
