@@ -229,8 +229,12 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         return self.posterior_.predict_proba(X)
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
-        """Logarithm of `predict_proba`, finite also where a probability underflows."""
-        return np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).tiny))
+        """Logarithm of `predict_proba`, finite also where a probability underflows.
+
+        Exact in either tail with two classes, see `vilogit.Posterior.predict_log_proba`.
+        """
+        X = self._checked(X)
+        return self.posterior_.predict_log_proba(X)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of `predict_proba`; with two classes the log odds of ``classes_[1]``.

@@ -69,7 +69,9 @@ class Rows(NamedTuple):
 
     def one_hot(self) -> np.ndarray:
         """Labels as rows with a single one, times the weight, (N, D)."""
-        return self.weighted(np.eye(self.n_classes, dtype=self.X.dtype)[self.y])
+        Y = np.zeros((len(self.y), self.n_classes), self.X.dtype)
+        Y[np.arange(len(Y)), self.y] = 1
+        return self.weighted(Y)
 
     def weighted(self, values: np.ndarray) -> np.ndarray:
         """Multiply values, (N, D) or (N, 1), by the weights of their rows."""

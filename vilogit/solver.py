@@ -46,25 +46,32 @@ def fit(
         The axes are those of all rows; where N K K D, K being their number, is above 2e10, of
         some thousand rows evenly spaced.
     n_classes : int, optional
-        Number of classes D, at least 2; by default ``max(y) + 1``, over all rows.
+        Number of classes D, at least 2; by default ``max(y) + 1``, over all rows, which may be
+        N + 1000 at most.
     sample_weight : array_like, shape (N,), optional
         How often each row counts, as a factor of its expected log likelihood; not negative.
         A weight of 2 is a row given twice, a weight of 0 a row left out.
     tol : float
         Stop when the gap to the optimum is proven to be at most this, in nats; positive.
     accuracy : float
-        Accuracy of each row's averages in the last evaluation, see `expected_softmax`; positive.
+        Accuracy of each row's averages in the last evaluation, see `expected_softmax`; positive,
+        taken to be 1e-4 at most. Where their errors, which are part of the gap, are too large
+        for `tol`, averages get finer than that.
     max_evaluations : int
         Most evaluations of the ELBO, at least 1.
     callback : callable, optional
         Called with a `State` after every evaluation; the aligned family shows the means and
-        scales of the single weights.
+        scales of the single weights. Where it raises StopIteration, the fit stops and returns
+        its best point, after one evaluation more at most.
 
     Returns
     -------
     Posterior
         With ``gap``, and one record in ``trace`` for each evaluation. The aligned family climbs
-        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of.
+        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of. The gap
+        holds the errors of the averages, :eq:`eq-gap-with-errors`; it is infinite where
+        evaluations did not suffice to measure them. Where the gap is above `tol`, the best point
+        is returned that was seen.
 
     Raises
     ------
@@ -75,6 +82,8 @@ def fit(
     -----
     ConvergenceWarning
         If the gap is still above `tol` when evaluations or digits run out.
+    UserWarning
+        If classes below the largest label are absent, and `n_classes` did not announce them.
     """
     X = checks.inputs(X)
     labels, D = checks.labels(y, len(X), n_classes)
