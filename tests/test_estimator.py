@@ -319,7 +319,8 @@ def test_evidence_ends_at_its_bounds():
     assert 1e-4 < model.prior_precision_ < 1  # classes apart do not suffice
     # Nothing to learn: the same inputs with both labels.
     same = np.tile(np.random.default_rng(0).standard_normal((20, 1)), (2, 1))
-    model = VariationalLogisticRegression("evidence").fit(same, y)
+    with pytest.warns(ConvergenceWarning, match="tell little of y"):
+        model = VariationalLogisticRegression("evidence").fit(same, y)
     assert model.prior_precision_ > 1e3 * same.var()
     constant = VariationalLogisticRegression("evidence").fit(np.ones((40, 1)), y)
     assert np.isfinite(constant.prior_precision_)
@@ -454,7 +455,7 @@ def test_without_an_intercept_the_origin_is_the_users():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("precision", [1e-6, "evidence"])
+@pytest.mark.parametrize("precision", [1e8, "evidence"])
 def test_a_column_of_times_tells_its_classes(dtype, precision):
     times = (1.7e9 + 3600 * np.arange(90.0))[:, None].astype(dtype)
     y = np.repeat(["a", "b", "c"], 30)
@@ -477,6 +478,15 @@ def test_the_center_is_the_weighted_mean_of_rows_that_count():
     mean, _ = model.posterior_.logit_moments(X)
     expected = mean - mean.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(logits, expected, atol=1e-10)
+
+
+def test_the_order_of_rows_does_not_show():
+    order = np.random.default_rng(0).permutation(150)
+    X = IRIS + 1e6
+    one = VariationalLogisticRegression(tol=1e-6).fit(X, SPECIES)
+    other = VariationalLogisticRegression(tol=1e-6).fit(X[order], SPECIES[order])
+    np.testing.assert_allclose(one.center_, other.center_, rtol=1e-15)
+    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), atol=1e-6)
 
 
 @pytest.mark.slow

@@ -593,7 +593,7 @@ def _plain(value: Any, name: str) -> np.ndarray:
 def _none_masked(**arrays: Any) -> None:
     """Refuse masked values, which NumPy would hand on as if they were not masked."""
     for name, value in arrays.items():
-        if np.ma.is_masked(value):
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
             raise ValueError(f"{name} holds masked values; expected none, fill or drop them")
 
 
