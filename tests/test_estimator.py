@@ -1,6 +1,7 @@
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -382,6 +383,21 @@ def test_the_evidence_needs_some_ten_fits(family, monkeypatch):
     assert len(fits) <= 15 and fits[:4] == [0.1] * 4
 
 
+def test_the_search_looks_at_few_places_however_wide_the_units():
+    seen = []
+
+    def evidence_at(precision, tol):
+        seen.append(tol)
+        return -(np.log(precision) ** 2) / 2, -np.log(precision)
+
+    found, _ = _by_evidence(evidence_at, np.array([1e-250, 1e-250, 1e-320, 1e150]))
+    assert seen.count(0.1) == 8
+    assert found == pytest.approx(1, rel=1e-2)
+    tiny = VariationalLogisticRegression("evidence", fit_intercept=False)
+    with pytest.raises(ValueError, match=r"X varies by 1e-160, whose square is too small"):
+        tiny.fit(np.array([[1e-160], [0.0]]), [0, 1])
+
+
 @pytest.mark.slow
 def test_a_search_that_ends_at_its_end_warns():
     y = np.repeat([0, 1], 20)
@@ -537,6 +553,21 @@ def test_one_warning_that_both_filters_catch_points_at_the_callers_line():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
         model.fit(IRIS, SPECIES)
+
+
+def test_fits_in_threads_leave_the_filters_as_they_were():
+    def one():
+        for _ in range(3):
+            VariationalLogisticRegression(tol=0.1).fit(IRIS[::3], SPECIES[::3])
+
+    before = list(warnings.filters)
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    after, warnings.filters[:] = list(warnings.filters), before
+    assert after == before
 
 
 # Inputs, labels and weights as users have them.

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,9 @@ _DECADES = (-4, 6)  # reach of the search from the inputs' own scale: beyond, no
 _NEAR_ENOUGH = 4e-3  # where the search stops, in decades: a hundredth of the precision
 _SEARCH_TOL = 1e-3  # gap of its fits in nats, at most: the slope has digits enough then
 _SCAN_TOL = 0.1  # the same where it only looks for the highest of several tops
+_SCAN = 8  # most places at which it looks
+_SMALLEST = 1e-290  # a square of inputs below which precisions would lose digits
+_FILTERS = threading.RLock()  # Python's filters of warnings are all threads', and are restored
 _FITTED = ("classes_", "center_", "prior_precision_", "feature_names_in_")  # saved as they are
 _INSIDE = ("vilogit", "sklearn", "joblib")  # whose lines no warning is about
 
@@ -63,12 +67,12 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         M features. ``"evidence"`` chooses the one
         number that maximises `elbo_`, with no cross-validation, in some ten fits: it follows
         the slope, :eq:`eq-evidence-slope`, from the mean variance of the columns, or, where
-        their median variance is another by a power of ten or more, from the best of the powers
-        between. (Without an intercept, mean squares stand for variances.) It stops with a warning
-        at 1e-4 times the smaller (classes far apart) or at 1e6 times the larger (inputs that tell
-        nothing) where `elbo_` still rises there. The intercepts keep their own. With three
-        classes or more the aligned axes turn with the precision, which the slope leaves out:
-        `elbo_` then ends a tenth or two of a nat below the largest.
+        their median variance is another by a power of ten or more, from the best of at most
+        eight precisions between. (Without an intercept, mean squares stand for variances.) It
+        stops with a warning at 1e-4 times the smaller (classes far apart) or at 1e6 times the
+        larger (inputs that tell nothing) where `elbo_` still rises there. The intercepts keep
+        their own. With three classes or more the aligned axes turn with the precision, which the
+        slope leaves out: `elbo_` then ends a tenth or two of a nat below the largest.
     intercept_precision : float
         Precision of the prior of the intercepts, at `center_`. The default, 0.01, is weak: a
         standard deviation of 10 for the logarithm of a class's odds.
@@ -182,7 +186,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         if self.fit_intercept:
             self.center_ = _mean(columns, weight)
         inputs = self._inputs(columns)
-        with _progress_bar(self.progress) as bar, warnings.catch_warnings():
+        with _progress_bar(self.progress) as bar, _FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore", _Ours)  # of all these fits the last one counts
             # Kept: the search comes back to its ends, and the fit to where it stopped.
             fit_at = lru_cache(partial(self._fit_at, inputs, codes, weight, bar))
@@ -487,6 +491,9 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
         share = weight / weight.sum()
         squares = np.array([share @ np.square(x, dtype=np.float64) for x in inputs.T[:M]])
+        if squares.max() < _SMALLEST and inputs[:, :M].any():
+            top = np.abs(inputs[:, :M]).max()
+            raise ValueError(f"X varies by {top:g}, whose square is too small; scale X up")
         return _by_evidence(evidence_at, squares)
 
     def _describe(self) -> None:
@@ -643,9 +650,10 @@ def _by_evidence(
     precision, rise : float
         The slope where the search ended at the last precision that it tries; 0.0 elsewhere.
     """
-    squares = squares[squares > 0]
+    squares = squares[squares >= _SMALLEST]
     units = np.array([squares.mean(), np.median(squares)]) if squares.size else np.ones(2)
-    starts = np.geomspace(units[0], units[1], 1 + round(abs(np.log10(units[1] / units[0]))))
+    decades = round(float(np.ptp(np.log10(units))))
+    starts = np.geomspace(units[0], units[1], min(1 + decades, _SCAN))
     unit = units[0]
     if len(starts) > 1:  # columns in units of their own can have tops of their own
         unit = max(starts, key=lambda precision: evidence_at(float(precision), _SCAN_TOL)[0])
