@@ -18,6 +18,7 @@ NOISE = 3.0  # from this standard deviation on it is the noise that is averaged 
 _STRETCH = 2.5  # length of a stretch of scores, in widths of the narrowest score in reach
 _DIGITS = 37.0  # exp of minus this is the last digit of double precision
 _TOP = 700.0  # exp of minus this is still a normal number
+_ROUNDING = 1e-13
 _FLAT = -2  # octave of the scores at which a cdf is one
 _TINY = np.finfo(np.float64).tiny
 _MILLS = 4.0, 20  # half of the nodes for the tail lie below the first; so many in all
@@ -186,7 +187,8 @@ def _stretches(mean: np.ndarray, scale: np.ndarray, digits: float) -> tuple[_Str
     reach = np.sqrt(2 * digits)
     low = mean - reach * scale - np.log(digits)
     high = mean + _above(scale, digits)
-    length = _STRETCH * np.hypot(scale, 1)
+    # Never so short that adding it to a score is lost to rounding.
+    length = np.maximum(_STRETCH * np.hypot(scale, 1), _ROUNDING * (np.abs(low) + np.abs(high)))
     here, top = low.max(axis=1), high.max(axis=1)
     ends = [here]
     while (here < top).any():
