@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse
+import scipy.special
 import sklearn.exceptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,7 +92,7 @@ def test_without_intercept_it_is_zero():
 def test_scores_agree_with_predictions(labels):
     model = VariationalLogisticRegression().fit(IRIS, labels)
     probs, scores = model.predict_proba(IRIS), model.decision_function(IRIS)
-    np.testing.assert_array_equal(model.predict_log_proba(IRIS), np.log(probs))
+    np.testing.assert_allclose(model.predict_log_proba(IRIS), np.log(probs), rtol=1e-12)
     if probs.shape[1] == 2:
         best = (scores > 0).astype(int)
         np.testing.assert_allclose(1 / (1 + np.exp(-scores)), probs[:, 1])
@@ -108,6 +109,23 @@ def test_far_away_scores_are_finite():
         assert np.isfinite(model.predict_log_proba(far)).all()
         assert np.isfinite(model.decision_function(far)).all()
         assert (model.predict_proba(far) >= 0).all()
+
+
+def test_two_classes_keep_order_and_symmetry_however_far_away():
+    """True log odds 3 x: scores grow with x on either side, where probabilities are 0 and 1."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 1))
+    y = rng.uniform(size=20_000) < scipy.special.expit(3 * x[:, 0])
+    model = VariationalLogisticRegression().fit(x, y)
+    far = np.array([-40.0, -14, -12, -8, 8, 12, 14, 20, 40])
+    scores = model.decision_function(far[:, None])
+    assert np.all(np.diff(scores) > 0)
+    there = np.array([8.0, 12, 20, 40])
+    np.testing.assert_allclose(scores[[4, 5, 7, 8]], model.coef_[0, 0] * there, rtol=0.02)
+    mirrored = VariationalLogisticRegression().fit(-x, ~y)
+    np.testing.assert_allclose(mirrored.decision_function(-far[:, None]), -scores, rtol=1e-6)
+    log_probs = model.predict_log_proba(far[:, None])
+    np.testing.assert_allclose(log_probs[:, 1] - log_probs[:, 0], scores, rtol=1e-12)
 
 
 def test_a_row_does_not_depend_on_the_others():

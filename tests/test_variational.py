@@ -505,7 +505,8 @@ def test_the_uncertainty_of_a_row_does_not_hang_on_the_others(posterior, rng):
     together = posterior.uncertainty(X)
     for n in range(6):
         for a, b in zip(together, posterior.uncertainty(X[n : n + 1]), strict=True):
-            np.testing.assert_allclose(a[n], b[0], rtol=1e-9, atol=1e-12)
+            # Rounding of what cancels: numbers as large as the logits, a million.
+            np.testing.assert_allclose(a[n], b[0], rtol=1e-9, atol=1e-9)
 
 
 def test_parts_of_the_entropy_are_never_negative():
