@@ -703,7 +703,10 @@ print(*sorted(name for name in dir() if not name.startswith("_") and name != "sy
     ("blocked", "without"),
     [
         ([], set()),
-        (["matplotlib"], {"flipbook", "picture", "plot_before_after", "plot_class_map"}),
+        (
+            ["matplotlib"],
+            {"flipbook", "picture", "plot_before_after", "plot_class_map", "plot_coefficients"},
+        ),
         (["ipywidgets"], {"flipbook", "picture"}),
         (["sklearn"], {"VariationalLogisticRegression"}),
         (["sklearn.utils.validation"], {"VariationalLogisticRegression"}),
