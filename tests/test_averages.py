@@ -3,9 +3,16 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import directional_derivative, gaussian_rule, tensor_expectations
+from oracles import (
+    difference_expectations,
+    directional_derivative,
+    gaussian_rule,
+    race_expectations,
+    tensor_expectations,
+)
 
 import vilogit.averages
 from vilogit import expected_softmax, softmax
@@ -173,25 +180,134 @@ def test_the_default_accuracy_is_a_millionth(rng):
         np.testing.assert_array_equal(a, b)
 
 
+def assert_true_averages(mean, var, accuracy):
+    """Of one row: to the accuracy asked for, and to the last digits but one of its width."""
+    reference = difference_expectations if len(mean) == 2 else race_expectations
+    lse, probs, spread = reference(mean, var)
+    ours = expected_softmax([mean], [var], accuracy=accuracy)
+    width = np.sqrt(np.max(var))
+    np.testing.assert_allclose(ours.log_sum_exp[0], lse, rtol=0, atol=accuracy + 2e-14 * width)
+    np.testing.assert_allclose(ours.probs[0], probs, rtol=0, atol=accuracy)
+    # How often two logits meet falls as the width grows: so do the errors of that.
+    np.testing.assert_allclose(ours.spread[0], spread, rtol=1e-12, atol=accuracy / max(1, width))
+
+
+@pytest.mark.parametrize("accuracy", [1e-6, 1e-9])
+@pytest.mark.parametrize("width", [3.0, 10.0, 100.0, 1e4, 1e6, 1e8])
+@pytest.mark.parametrize("n_classes", [2, 3, pytest.param(10, marks=pytest.mark.slow)])
+def test_wide_rows_keep_their_accuracy(n_classes, width, accuracy, rng):
+    mean = width * rng.standard_normal(n_classes)
+    var = (width * rng.uniform(0.1, 1, n_classes)) ** 2
+    var[-1] = width**2
+    assert_true_averages(mean, var, accuracy)
+
+
+@pytest.mark.parametrize("accuracy", [1e-6, 1e-9])
+@pytest.mark.parametrize(
+    "scale",
+    [[1e-2, 1e6], [1e-2, 1e6, 1], [1e-2, 1e6, 1e6], [1e-2, 3, 1e4], [0, 5, 1e8], [1, 1, 9, 1e3]],
+)
+def test_rows_of_narrow_and_wide_logits_keep_their_accuracy(scale, accuracy, rng):
+    # Near one another, so that the narrow ones count.
+    assert_true_averages(rng.standard_normal(len(scale)), np.square(scale), accuracy)
+
+
+@pytest.mark.parametrize("unit", [1e13, 1e15, 1e17, 1e19, 1e140])
+def test_a_narrow_logit_far_from_the_widest_is_known_as_far_as_its_mean(unit):
+    """Between two that are wide: however few digits of its scores are left, it counts in full."""
+    mean, scale = np.array([[-1.0, 0, -3]]), np.array([[0.0, 10, 5]])
+    expected = race_expectations(1e8 * mean[0], (1e8 * scale[0]) ** 2)
+    lse, probs, spread = expected_softmax(unit * mean, (unit * scale) ** 2)
+    assert lse[0] / unit == pytest.approx(expected[0] / 1e8, rel=1e-7)
+    np.testing.assert_allclose(probs[0], expected[1], atol=1e-6)
+    # Of its density, which all the others see as a point, fewer digits are left.
+    np.testing.assert_allclose(spread[0] * unit, expected[2] * 1e8, rtol=0.1)
+
+
+def test_of_the_widest_logits_the_largest_takes_it_all(rng):
+    """Probabilities are those of a Gaussian orthant; log-sum-exp is the largest logit."""
+    mean, scale = rng.standard_normal(3), rng.uniform(0.3, 1, 3)
+    lse, probs, spread = expected_softmax([1e8 * mean], [(1e8 * scale) ** 2])
+    for d in range(3):
+        # The other logits less this one, all below zero.
+        less = np.delete(np.eye(3), d, 0) - np.eye(3)[d]
+        orthant = scipy.stats.multivariate_normal(less @ mean, less * scale**2 @ less.T)
+        # Logits a few apart, out of 1e8, share.
+        assert probs[0, d] == pytest.approx(orthant.cdf(np.zeros(2)), abs=1e-7)
+    assert spread.min() > 0 and spread.max() < 1e-7
+    lse, probs, _ = expected_softmax([[0.0, 0, 0]], [[1e16, 1e16, 1e16]])
+    assert lse[0] == pytest.approx(1e8 * 3 / (2 * np.sqrt(np.pi)), rel=1e-14)
+    np.testing.assert_allclose(probs, 1 / 3, rtol=1e-14)
+
+
+@pytest.mark.parametrize("width", [3.0, 30.0, 1e4, 1e8])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_averages_of_wide_rows_are_derivatives_of_one_another(n_classes, width, rng):
+    """Bonnet and Price, in units of the width."""
+    mean, var = rng.standard_normal((1, n_classes)), rng.uniform(0.5, 1, (1, n_classes))
+    direction = rng.standard_normal((1, n_classes))
+
+    def of(mean, var):
+        return expected_softmax(width * mean, width**2 * var, accuracy=1e-9)
+
+    _, probs, spread = of(mean, var)
+    slope = directional_derivative(lambda m: of(m, var).log_sum_exp, mean, direction, 0.01)
+    assert slope / width == pytest.approx(np.sum(probs * direction), abs=1e-6)
+    slope = directional_derivative(lambda v: of(mean, v).log_sum_exp, var, direction, 0.01)
+    assert slope / width == pytest.approx(np.sum(spread * direction) * width / 2, abs=1e-6)
+    for d in range(n_classes):
+        slope = directional_derivative(
+            lambda m, d=d: of(m, var).probs[:, d], mean, np.eye(n_classes)[d], 0.01
+        )
+        assert slope / width == pytest.approx(spread[0, d], abs=1e-6 / width)
+
+
+def test_the_largest_numbers_are_averaged_like_others():
+    lse, probs, spread = expected_softmax([[1e308, -1e308]], [[1.0, 1.0]])
+    np.testing.assert_array_equal((lse[0], *probs[0], *spread[0]), (1e308, 1, 0, 0, 0))
+    lse, probs, spread = expected_softmax([[1e308, -1e308, 1e308]], [[1e300, 1, 1e300]])
+    assert lse[0] == 1e308
+    np.testing.assert_allclose(probs, [[0.5, 0, 0.5]], rtol=1e-12)
+    assert spread.max() < 1e-140
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 1e-2, 1e-6, 1e-9])
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_wider_rows_than_the_widest_are_measured_in_larger_units(n_classes, rng):
-    mean, var = rng.standard_normal((2, n_classes)), rng.uniform(0.3, 1, (2, n_classes))
-    var /= var.max(axis=1, keepdims=True)
-    near = expected_softmax(64 * mean, 64**2 * var, accuracy=1e-2)
-    for factor in (4.0, 1e6):
-        unit = 64 * factor
-        far = expected_softmax(unit * mean, unit**2 * var, accuracy=1e-2)
-        np.testing.assert_allclose(far.log_sum_exp, factor * near.log_sum_exp, rtol=1e-9)
-        np.testing.assert_allclose(far.probs, near.probs, atol=1e-9)
-        np.testing.assert_allclose(far.spread, near.spread / factor, rtol=1e-6, atol=1e-12)
+def test_errors_take_no_average_out_of_its_range(n_classes, accuracy, rng):
+    """Probabilities from 0 to 1, spreads to a quarter: where one is near 0, errors may be below."""
+    for size in (0.3, 3, 10, 40, 1000):
+        mean = size * rng.standard_normal((40, n_classes))
+        for widest in (0.01, 1, 4, 30, 1e4):
+            var = widest * rng.uniform(0, 1, mean.shape)
+            _, probs, spread = expected_softmax(mean, var, accuracy=accuracy)
+            assert probs.min() >= 0 and probs.max() <= 1 + 1e-15
+            assert spread.min() >= 0 and spread.max() <= 0.25
 
 
-def test_a_wide_row_does_not_depend_on_its_neighbours(rng):
-    """All in larger units than their own: each in those of its own width."""
-    width = np.array([[66.0], [70.0], [90.0]])
-    mean, var = width * rng.standard_normal((3, 3)), width**2 * np.ones((3, 3))
+@given(
+    st.integers(2, 4).flatmap(
+        lambda D: st.lists(st.tuples(st.floats(-1e308, 1e308), st.floats(0, 1e300)),
+                           min_size=D, max_size=D)
+    )
+)  # fmt: skip
+def test_whatever_the_size_averages_are_finite_and_in_range(row):
+    mean, var = np.array(row).T[:, None]
+    lse, probs, spread = expected_softmax(mean, var)
+    assert (probs >= 0).all() and probs.sum() == pytest.approx(1, abs=1e-12)
+    assert (spread >= 0).all() and (spread <= 0.25).all()
+    # Above the largest mean (Jensen), and below that and the largest of so many Gaussians.
+    top, width = mean.max(), np.sqrt(var.max())
+    slack = 1e-5 + 1e-12 * (abs(top) + width)
+    assert top - slack <= lse[0] <= top + np.log(4) + width * np.sqrt(2 * np.log(4)) + slack
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_wide_row_does_not_depend_on_its_neighbours(n_classes, rng):
+    """Not on how wide they are, nor on which stretches of scores they need."""
+    width = np.array([[3.0], [66.0], [70.0], [90.0], [1e6], [1e-2]])
+    mean, var = width * rng.standard_normal((6, n_classes)), width**2 * np.ones((6, n_classes))
     together = expected_softmax(mean, var, accuracy=1e-2)
-    for n in range(3):
+    for n in range(6):
         alone = expected_softmax(mean[n : n + 1], var[n : n + 1], accuracy=1e-2)
         for a, b in zip(alone, together, strict=True):
             np.testing.assert_allclose(a[0], b[n], rtol=1e-12, atol=1e-15)
