@@ -212,6 +212,18 @@ def test_rows_of_narrow_and_wide_logits_keep_their_accuracy(scale, accuracy, rng
     assert_true_averages(rng.standard_normal(len(scale)), np.square(scale), accuracy)
 
 
+@pytest.mark.parametrize("unit", [1e13, 1e15, 1e17, 1e19, 1e140])
+def test_a_narrow_logit_far_from_the_widest_is_known_as_far_as_its_mean(unit):
+    """Between two that are wide: however few digits of its scores are left, it counts in full."""
+    mean, scale = np.array([[-1.0, 0, -3]]), np.array([[0.0, 10, 5]])
+    expected = race_expectations(1e8 * mean[0], (1e8 * scale[0]) ** 2)
+    lse, probs, spread = expected_softmax(unit * mean, (unit * scale) ** 2)
+    assert lse[0] / unit == pytest.approx(expected[0] / 1e8, rel=1e-7)
+    np.testing.assert_allclose(probs[0], expected[1], atol=1e-6)
+    # Of its density, which all the others see as a point, fewer digits are left.
+    np.testing.assert_allclose(spread[0] * unit, expected[2] * 1e8, rtol=0.1)
+
+
 def test_of_the_widest_logits_the_largest_takes_it_all(rng):
     """Probabilities are those of a Gaussian orthant; log-sum-exp is the largest logit."""
     mean, scale = rng.standard_normal(3), rng.uniform(0.3, 1, 3)
@@ -257,6 +269,19 @@ def test_the_largest_numbers_are_averaged_like_others():
     assert lse[0] == 1e308
     np.testing.assert_allclose(probs, [[0.5, 0, 0.5]], rtol=1e-12)
     assert spread.max() < 1e-140
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 1e-2, 1e-6, 1e-9])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_errors_take_no_average_out_of_its_range(n_classes, accuracy, rng):
+    """Probabilities from 0 to 1, spreads to a quarter: where one is near 0, errors may be below."""
+    for size in (0.3, 3, 10, 40, 1000):
+        mean = size * rng.standard_normal((40, n_classes))
+        for widest in (0.01, 1, 4, 30, 1e4):
+            var = widest * rng.uniform(0, 1, mean.shape)
+            _, probs, spread = expected_softmax(mean, var, accuracy=accuracy)
+            assert probs.min() >= 0 and probs.max() <= 1 + 1e-15
+            assert spread.min() >= 0 and spread.max() <= 0.25
 
 
 @given(

@@ -226,6 +226,6 @@ def _difference(mean: np.ndarray, var: np.ndarray, grid: Grid) -> Averages:
     # Stein's lemma: the same values, weighed by Hermite polynomials, average the derivatives.
     hermite = np.stack([weights, weights * nodes, weights * (nodes**2 - 1)])
     value, slope, bend = hermite @ ((x + size) / 2 + np.log(1 + np.exp(-size)))
-    one, spread = slope / scale, bend / scale**2
+    one, spread = np.clip(slope / scale, 0, 1), bend / scale**2
     probs = np.stack([1 - one, one], axis=1)
     return Averages(mean[:, 0] + value, probs, np.stack([spread, spread], axis=1))

@@ -18,7 +18,7 @@ NOISE = 3.0  # from this standard deviation on it is the noise that is averaged 
 _STRETCH = 2.5  # length of a stretch of scores, in widths of the narrowest score in reach
 _DIGITS = 37.0  # exp of minus this is the last digit of double precision
 _TOP = 700.0  # exp of minus this is still a normal number
-_ROUNDING = 1e-13
+_ROUNDED = 1e-14  # of its mean, to which a logit is known, give or take
 _FLAT = -2  # octave of the scores at which a cdf is one
 _TINY = np.finfo(np.float64).tiny
 _MILLS = 4.0, 20  # half of the nodes for the tail lie below the first; so many in all
@@ -48,12 +48,10 @@ class Pairs(NamedTuple):
 
 def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
     """Do as `race.race` for rows of three classes or more, the widest logit below `width`."""
-    scale, D = np.sqrt(var), mean.shape[1]
+    scale = _known(mean, var, 0)
     digits = min(np.log(width / accuracy) + 1, _DIGITS)
     pieces, top = _stretches(mean, scale, digits)
-    below, scores = _product_rule(pieces, digits, D)
-    # Axes: piece, score, class.
-    above = scores[:, :, None] - mean[pieces.row, None]
+    below, above = _product_rule(pieces, digits, mean)
     cdf, density = _of_scores(above, scale[pieces.row, None], digits, 1)
 
     # A class brings the share hazard / total to the slope of the product of all cdfs.
@@ -75,11 +73,11 @@ def pair_averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Pairs:
     Logits narrower than half a unit count as that wide.
     """
     n, D = mean.shape
-    scale = np.maximum(np.sqrt(var), 0.5)
+    mean = mean - mean.max(axis=1, keepdims=True)
+    scale = _known(mean, var, 0.5)
     digits = np.log(scale.max(initial=1.0) / accuracy) + 1
     pieces, _ = _stretches(mean, scale, digits)
-    below, scores = _product_rule(pieces, digits, D)
-    above = scores[:, :, None] - mean[pieces.row, None]
+    below, above = _product_rule(pieces, digits, mean)
     cdf, *slopes = _of_scores(above, scale[pieces.row, None], digits, 3)
     first, second, third = (slope / np.maximum(cdf, _TINY) for slope in slopes)
     below *= cdf.prod(axis=2)
@@ -173,6 +171,11 @@ def _gauss(center: np.ndarray, pace: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return nodes, vectors[0] ** 2
 
 
+def _known(mean: np.ndarray, var: np.ndarray, least: float) -> np.ndarray:
+    """Return standard deviations such that no score within reach is lost to rounding."""
+    return np.maximum(np.sqrt(var), least + _ROUNDED * np.abs(mean))
+
+
 def _n_nodes(scale: float, digits: float) -> int:
     """Nodes of the Gauss rule for noise under a Gaussian that is `scale` wide, or wider.
 
@@ -187,8 +190,7 @@ def _stretches(mean: np.ndarray, scale: np.ndarray, digits: float) -> tuple[_Str
     reach = np.sqrt(2 * digits)
     low = mean - reach * scale - np.log(digits)
     high = mean + _above(scale, digits)
-    # Never so short that adding it to a score is lost to rounding.
-    length = np.maximum(_STRETCH * np.hypot(scale, 1), _ROUNDING * (np.abs(low) + np.abs(high)))
+    length = _STRETCH * np.hypot(scale, 1)
     here, top = low.max(axis=1), high.max(axis=1)
     ends = [here]
     while (here < top).any():
@@ -206,15 +208,20 @@ def _stretches(mean: np.ndarray, scale: np.ndarray, digits: float) -> tuple[_Str
 def _above(scale: np.ndarray, digits: float) -> np.ndarray:
     """How far above its logit's mean a score has no chance to be."""
     reach = np.sqrt(2 * digits)
-    return np.where(scale > reach, reach * scale, scale**2 / 2 + digits)
+    return np.where(scale > reach, reach * scale, np.minimum(scale, reach) ** 2 / 2 + digits)
 
 
-def _product_rule(pieces: _Stretches, digits: float, n_classes: int) -> _Pair:
-    """Weights and places of the scores in every piece, for a product of so many cdfs."""
-    count = int(np.ceil(2 + 0.4 * digits + 0.5 * np.log(n_classes)))
+def _product_rule(pieces: _Stretches, digits: float, mean: np.ndarray) -> _Pair:
+    """Weights of the scores in every piece, and how far they are above every logit's mean.
+
+    Axes: piece, score, class. The rule is for a product of so many cdfs.
+    """
+    count = int(np.ceil(2 + 0.4 * digits + 0.5 * np.log(mean.shape[1])))
     nodes, weights = legendre.leggauss(count)
     half = pieces.length[:, None] / 2
-    return half * weights, pieces.start[:, None] + half * (nodes + 1)
+    # In this order a score far out is as exact as one in the middle.
+    above = (pieces.start[:, None] - mean[pieces.row])[:, None]
+    return half * weights, above + (half * (nodes + 1))[:, :, None]
 
 
 def _of_scores(above: np.ndarray, scale: np.ndarray, digits: float, order: int) -> np.ndarray:
