@@ -95,7 +95,8 @@ class Work:
 
     def __init__(self) -> None:
         rules = importlib.import_module("vilogit.averages")
-        everywhere, expansion, difference = rules.everywhere, rules._expansion, rules._difference
+        race = importlib.import_module("vilogit.race")
+        everywhere, expansion, difference = race.everywhere, rules._expansion, rules._difference
 
         def counted_everywhere(above, scale, grid, scratch):
             numbers = above.size * len(grid.nodes) * len(grid.scores)
@@ -110,7 +111,7 @@ class Work:
             self.total += 2 * len(mean) * len(grid.nodes)
             return difference(mean, var, grid)
 
-        rules.everywhere, rules._expansion = counted_everywhere, counted_expansion
+        race.everywhere, rules._expansion = counted_everywhere, counted_expansion
         rules._difference = counted_difference
 
 

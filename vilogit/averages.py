@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
-from .race import Averages, Grid, everywhere, make_grid, race
+from .race import Averages, Grid, make_grid, race
 from .softmax import sigmoid
 from .wide import difference_of_wide, log_normal_cdf, logistic_rule, race_of_wide
 
@@ -95,14 +95,16 @@ def _log_sigmoid(center: np.ndarray, var: np.ndarray) -> np.ndarray:
     mirrored = center < -var / 2
     shift = np.where(mirrored, center + var / 2, 0)
     center = np.where(mirrored, -center - var, center)
-    scale = np.sqrt(var)
+    scale, average = np.sqrt(var), np.empty_like(center)
+    wide = scale > _LOGISTIC
     nodes, weights = logistic_rule(24)
-    noise = log_normal_cdf((center + nodes[:, None]) / np.maximum(scale, _LOGISTIC))
-    wide = np.log(weights @ np.exp(noise - noise.max(axis=0))) + noise.max(axis=0)
+    noise = log_normal_cdf((center[wide] + nodes[:, None]) / scale[wide])
+    top = noise.max(axis=0)
+    average[wide] = np.log(weights @ np.exp(noise - top)) + top
     grid = make_grid(_LOGISTIC, 1e-10, 2)
-    x = center + grid.nodes[:, None] * np.minimum(scale, _LOGISTIC)
-    narrow = np.log(np.maximum(grid.weights @ sigmoid(x), np.finfo(np.float64).tiny))
-    return shift + np.where(scale > _LOGISTIC, wide, narrow)
+    x = center[~wide] + grid.nodes[:, None] * scale[~wide]
+    average[~wide] = np.log(grid.weights @ sigmoid(x))
+    return shift + average
 
 
 def expected_entropy(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,8 +179,7 @@ def _rule(top: float, shape: tuple, accuracy: float, single: bool) -> tuple[Call
     per_row *= len(grid.nodes)
     size = min(n, max(1, _FEW_ARRAYS // per_row))
     scratch = np.empty((2, size * per_row), grid.nodes.dtype)
-    factors = partial(everywhere, grid=grid, scratch=scratch)
-    return partial(race, grid=grid, factors=factors), size
+    return partial(race, grid=grid, scratch=scratch), size
 
 
 def _expansion(mean: np.ndarray, var: np.ndarray) -> Averages:

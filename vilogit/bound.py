@@ -91,16 +91,18 @@ class Bound:
         kl = np.sum(prior * mean**2 + kappa * (prior * var - 1 - np.log(prior) - 2 * log_scale)) / 2
         precision = prior + np.maximum(curvature, 0) / kappa
         slope = np.stack([pull - prior * mean, kappa - var * (kappa * prior + curvature)])
-        gap = np.sum((slope[0] ** 2 + slope[1] ** 2 / (kappa * var)) / prior) / 2
+        gap = self._square(slope, var) / 2
         probs, spread = map(np.concatenate, some)
         return Point(theta, float(likelihood - kl), slope, float(gap), precision, probs, spread)
 
     def difference(self, a: Point, b: Point) -> tuple[float, float]:
         """How far two evaluations at one point differ: slopes in the norm of the gap, values."""
-        mean, log_scale = a.slope - b.slope
-        var = np.exp(2 * a.theta[1])
-        square = np.sum((mean**2 + log_scale**2 / (self.kappa * var)) / self.prior)
+        square = self._square(a.slope - b.slope, np.exp(2 * a.theta[1]))
         return float(np.sqrt(square)), abs(a.elbo - b.elbo)
+
+    def _square(self, slope: np.ndarray, var: np.ndarray) -> float:
+        """Square of a slope in means and scales, in units of the prior, as in :eq:`eq-gap`."""
+        return np.sum((slope[0] ** 2 + slope[1] ** 2 / (self.kappa * var)) / self.prior)
 
     def start(self) -> np.ndarray:
         """Nearly the most probable weights, by Newton steps, and the scales of the curvature there.

@@ -45,9 +45,10 @@ class JointNewton:
     @staticmethod
     def serves(rows: Rows, prior: np.ndarray) -> bool:
         """Whether the prior lets logits grow wide, and the weights are few enough."""
+        if rows.X.shape[1] * rows.n_classes > _WEIGHTS:
+            return False
         X = rows.sample().X
-        square = np.max((X * X) @ (1 / prior), initial=0)
-        return bool(X.shape[1] * rows.n_classes <= _WEIGHTS and square > _WIDTH**2)
+        return bool(np.max((X * X) @ (1 / prior), initial=0) > _WIDTH**2)
 
     def direction(self, point: _Point, slope: np.ndarray) -> np.ndarray:
         """Newton's step; where rounding leaves the curvature a sign, its size counts."""

@@ -4,14 +4,12 @@ With Gumbel noise added, a logit becomes a score, and the largest score has the 
 softmax. The integral, :eq:`eq-gumbel-integral`, runs over the score that none exceeds.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 LARGEST = 40.0  # exp of minus this, 4e-18, is nothing beside one
-WIDE = 8.0  # from here on a score sees so few of a logit's nodes that finding them pays
 # The rest was calibrated: `benchmarks/constants.py` shows what each number costs and buys. In
 # theory the weight alone asks the trapezium rule for a frequency of sqrt(2 digits), and exp(-t),
 # whose spectrum falls as exp(-pi / 2 times the frequency), for 2 / pi digits a width.
@@ -70,17 +68,11 @@ class Grid(NamedTuple):
         Of a rule for averages over a standard normal number.
     scores : ndarray, shape (U,)
         Evenly spaced scores, above the lowest that counts.
-    reach : float
-        How far nodes must reach, in standard deviations.
-    frequency : tuple of float
-        What the trapezium rule must resolve of a constant, and more for each width.
     """
 
     nodes: np.ndarray
     weights: np.ndarray
     scores: np.ndarray
-    reach: float
-    frequency: tuple[float, float]
 
 
 @lru_cache(maxsize=256)
@@ -111,23 +103,18 @@ def make_grid(width: float, accuracy: float, n_classes: int, single: bool = True
     # The tail beyond is taken to its first order in exp(-u): the second has twice the digits.
     above = top + min(width**2, top) + np.log(n_classes) + 0.5 * digits
     scores = np.arange(-np.log(digits), above + du, du)
-    dtype = np.float32 if single and accuracy >= 1e-3 and width < WIDE else np.float64
-    nodes, weights, scores = nodes.astype(dtype), weights.astype(dtype), scores.astype(dtype)
-    return Grid(nodes, weights, scores, reach, frequency)
+    dtype = np.float32 if single and accuracy >= 1e-3 else np.float64
+    return Grid(nodes.astype(dtype), weights.astype(dtype), scores.astype(dtype))
 
 
-def race(mean: np.ndarray, var: np.ndarray, grid: Grid, factors: Callable[..., Factor]) -> Averages:
-    """Integrate over the score u that no logit with Gumbel noise exceeds.
-
-    `factors` averages over every logit, given means (D, n) above the lowest score and standard
-    deviations (D, n).
-    """
+def race(mean: np.ndarray, var: np.ndarray, grid: Grid, scratch: np.ndarray) -> Averages:
+    """Integrate over the score u that no logit with Gumbel noise exceeds; see `everywhere`."""
     # The rows come last, where NumPy is fastest.
     scores, du = grid.scores[:, None], grid.scores[1] - grid.scores[0]
     mean, scale = mean.T.copy(), np.sqrt(var.T).astype(scores.dtype, order="C")
     floor = (mean - scale * grid.nodes[-1]).max(axis=0)
     above = (mean - floor).astype(scores.dtype)
-    factor = factors(above, scale)
+    factor = everywhere(above, scale, grid, scratch)
 
     # exp(-80) is nothing beside one, and still a normal number in single precision.
     all_below = np.exp(np.maximum(np.log(factor.cdf).sum(axis=1), -80))

@@ -85,12 +85,9 @@ class Search:
                     t /= 2
                 pairs = [] if new is None else pairs
             if new is not None:
-                pairs = (
-                    []
-                    if metric.exact
-                    else [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
-                )
-                pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
+                if not metric.exact:
+                    pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
+                    pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
                 point = new
             elif not prove or near <= _FINEST:
                 break

@@ -48,18 +48,11 @@ class Pairs(NamedTuple):
 
 def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
     """Do as `race.race` for rows of three classes or more, the widest logit below `width`."""
-    scale = _known(mean, var, 0)
     digits = min(np.log(width / accuracy) + 1, _DIGITS)
-    pieces, top = _stretches(mean, scale, digits)
-    below, above = _product_rule(pieces, digits, mean)
-    cdf, density = _of_scores(above, scale[pieces.row, None], digits, 1)
-
+    top, first, below, (hazard,) = _hazards(mean, _known(mean, var, 0), digits, 1)
     # A class brings the share hazard / total to the slope of the product of all cdfs.
-    hazard = density / np.maximum(cdf, _TINY)
-    below *= cdf.prod(axis=2)
     share = below[:, :, None] * hazard
     others = hazard.sum(axis=2, keepdims=True) - hazard
-    first = np.searchsorted(pieces.row, np.arange(len(mean)))
     area = np.add.reduceat(below.sum(axis=1), first)
     probs = np.add.reduceat(share.sum(axis=1), first)
     spread = np.add.reduceat((share * others).sum(axis=1), first)
@@ -72,23 +65,17 @@ def pair_averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Pairs:
 
     Logits narrower than half a unit count as that wide.
     """
-    n, D = mean.shape
     mean = mean - mean.max(axis=1, keepdims=True)
     scale = _known(mean, var, 0.5)
     digits = np.log(scale.max(initial=1.0) / accuracy) + 1
-    pieces, _ = _stretches(mean, scale, digits)
-    below, above = _product_rule(pieces, digits, mean)
-    cdf, *slopes = _of_scores(above, scale[pieces.row, None], digits, 3)
-    first, second, third = (slope / np.maximum(cdf, _TINY) for slope in slopes)
-    below *= cdf.prod(axis=2)
-    start = np.searchsorted(pieces.row, np.arange(n))
+    _, start, below, (first, second, third) = _hazards(mean, scale, digits, 3)
+    one = np.eye(mean.shape[1])
 
     def together(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         pairs = np.einsum("pu,pud,pue->pde", below, a, b, optimize=True)
-        return np.add.reduceat(pairs, start) * (1 - np.eye(D))
+        return np.add.reduceat(pairs, start) * (1 - one)
 
     # A shift common to all scores changes nothing: so diagonals follow from the rest.
-    one = np.eye(D)
     mm, mv, vv = -together(first, first), together(first, second) / 2, -together(second, second) / 4
     mm -= one * mm.sum(axis=2, keepdims=True)
     mv -= one * mv.sum(axis=1, keepdims=True)
@@ -203,6 +190,23 @@ def _stretches(mean: np.ndarray, scale: np.ndarray, digits: float) -> tuple[_Str
     lengths = np.diff(edges, axis=1)
     row, piece = np.nonzero(lengths)
     return _Stretches(row, edges[row, piece], lengths[row, piece]), top
+
+
+def _hazards(
+    mean: np.ndarray, scale: np.ndarray, digits: float, order: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what every integral over the highest score is made of.
+
+    That is the score that nothing exceeds, (n,); the first piece of each row, (n,); the product
+    of all cdfs times the weights of the scores, (pieces, scores); and the derivatives of each cdf,
+    1 or 3, as shares of it, (order, pieces, scores, D).
+    """
+    pieces, top = _stretches(mean, scale, digits)
+    below, above = _product_rule(pieces, digits, mean)
+    cdf, *slopes = _of_scores(above, scale[pieces.row, None], digits, order)
+    below *= cdf.prod(axis=2)
+    first = np.searchsorted(pieces.row, np.arange(len(mean)))
+    return top, first, below, np.stack(slopes) / np.maximum(cdf, _TINY)
 
 
 def _above(scale: np.ndarray, digits: float) -> np.ndarray:
