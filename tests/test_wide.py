@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from oracles import directional_derivative
 
 from vilogit import expected_softmax
+from vilogit.averages import averages
 from vilogit.wide import gumbel_rule, log_normal_cdf, logistic_rule, mills, normal, pair_averages
 
 PLACES = np.array([0.0, 1e-300, 1e-9, 0.3, 1.0, 3.9, 4.0, 9.0, 20.0, 37.0, 40.0, 1e3, 1e9])
@@ -172,3 +173,14 @@ def test_pairs_of_the_largest_numbers_are_those_of_the_classes_with_a_chance():
         np.testing.assert_array_equal(part[:, 2], 0)
     far = pair_averages(np.array([[-1e17, 0, -3e17]]), np.array([[1, 1e36, 25e34]]), 1e-6)
     assert all(np.isfinite(part).all() for part in far) and (far.mm.diagonal(0, 1, 2) > 0).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_logits_of_single_precision_far_from_zero_come_to_an_end(n_classes):
+    """Where numbers of single precision are farther apart than a stretch of scores is long."""
+    mean = np.full((4, n_classes), 4.0278672e8, np.float32)
+    var = np.array([[5], [9], [100], [180]], np.float32) * np.ones(n_classes, np.float32)
+    far, near = averages(mean, var, 1e-6), averages(0 * mean, var, 1e-6)
+    np.testing.assert_allclose(far.probs, 1 / n_classes, atol=1e-6)
+    np.testing.assert_allclose(far.spread, near.spread, atol=1e-6)
+    np.testing.assert_allclose(far.log_sum_exp, 4.0278672e8 + near.log_sum_exp, rtol=1e-7)

@@ -48,6 +48,8 @@ class Pairs(NamedTuple):
 
 def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
     """Do as `race.race` for rows of three classes or more, the widest logit below `width`."""
+    # In single precision a stretch might be lost to the rounding of a score.
+    mean, var = mean.astype(np.float64, copy=False), var.astype(np.float64, copy=False)
     digits = min(np.log(width / accuracy) + 1, _DIGITS)
     top, first, below, (hazard,) = _hazards(mean, _known(mean, var, 0), digits, 1)
     # A class brings the share hazard / total to the slope of the product of all cdfs.
