@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from .families import load
 from .gaussian import MeanField
 from .posterior import ConvergenceWarning as _Ours
 from .posterior import MeanFieldPosterior, Posterior, State
-from .solver import fit
+from .solver import optimum, shortfall
 
 try:
     from scipy.optimize import brentq
@@ -42,7 +41,6 @@ _SEARCH_TOL = 1e-3  # gap of its fits in nats, at most: the slope has digits eno
 _SCAN_TOL = 0.1  # the same where it only looks for the highest of several tops
 _SCAN = 8  # most places at which it looks
 _SMALLEST = 1e-290  # a square of inputs below which precisions would lose digits
-_FILTERS = threading.RLock()  # Python's filters of warnings are all threads', and are restored
 _FITTED = ("classes_", "center_", "prior_precision_", "feature_names_in_")  # saved as they are
 _INSIDE = ("vilogit", "sklearn", "joblib")  # whose lines no warning is about
 
@@ -186,8 +184,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         if self.fit_intercept:
             self.center_ = _mean(columns, weight)
         inputs = self._inputs(columns)
-        with _progress_bar(self.progress) as bar, _FILTERS, warnings.catch_warnings():
-            warnings.simplefilter("ignore", _Ours)  # of all these fits the last one counts
+        with _progress_bar(self.progress) as bar:
             # Kept: the search comes back to its ends, and the fit to where it stopped.
             fit_at = lru_cache(partial(self._fit_at, inputs, codes, weight, bar))
             self.prior_precision_, rise = self._choose_precision(inputs, weight, fit_at)
@@ -201,10 +198,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
                    "2.7 times less (the classes are far apart)")
             )  # fmt: skip
         if not self.gap_ <= self.tol:
-            _warn(
-                f"fit stopped after {self.n_iter_} evaluations with a gap of {self.gap_:.3g} "
-                f"nats, above tol={self.tol:g}; raise max_evaluations or tol, or scale the inputs"
-            )
+            _warn(shortfall(self.posterior_, self.tol))
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
@@ -456,12 +450,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         precision: tuple[float, ...], tol: float,
     ) -> Posterior:  # fmt: skip
         """Fit under one precision of the coefficients, or one for each feature."""
-        return fit(
-            inputs, codes, prior_precision=self._prior(precision), family=self.family,
+        return optimum(
+            inputs, codes, len(self.classes_), prior_precision=self._prior(precision),
             # Few rows are weighed in any case: the digits then do not hang on the rows' order.
             sample_weight=weight if len(codes) <= _FEW or (weight != 1).any() else None,
-            n_classes=len(self.classes_), tol=tol, max_evaluations=self.max_evaluations,
-            callback=bar,
+            family=self.family, tol=tol, max_evaluations=self.max_evaluations, callback=bar,
         )  # fmt: skip
 
     def _prior(self, precision: ArrayLike) -> np.ndarray:

@@ -87,6 +87,21 @@ def fit(
     """
     X = checks.inputs(X)
     labels, D = checks.labels(y, len(X), n_classes)
+    posterior = optimum(
+        X, labels, D, prior_precision=prior_precision, family=family, sample_weight=sample_weight,
+        tol=tol, accuracy=accuracy, max_evaluations=max_evaluations, callback=callback,
+    )  # fmt: skip
+    if not posterior.gap <= tol:
+        warnings.warn(shortfall(posterior, tol), ConvergenceWarning, stacklevel=2)
+    return posterior
+
+
+def optimum(
+    X: np.ndarray, labels: np.ndarray, n_classes: int, *, prior_precision: ArrayLike, family: str,
+    sample_weight: ArrayLike | None, tol: float, accuracy: float = 1e-5, max_evaluations: int,
+    callback: Callable[[State], object] | None,
+) -> Posterior:  # fmt: skip
+    """Do as `fit`, of checked inputs and labels, and leave the warning to the caller."""
     prior = checks.prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
     weight = None if sample_weight is None else checks.weights(sample_weight, X)
     checks.in_units_of_prior(X, prior, weight)
@@ -98,11 +113,11 @@ def fit(
     search = Search(checks.size(max_evaluations, "max_evaluations", at_least=1), callback)
 
     # Two classes are cheap, so their averages need not be as loose.
-    loose = _FAR if D > 2 else _NEAR
+    loose = _FAR if n_classes > 2 else _NEAR
     accuracies = (loose, _NEAR, min(accuracy, _COARSEST))
-    # Inputs near the largest of numbers end in infinite gaps, and in the warning below.
+    # Inputs near the largest of numbers end in infinite gaps.
     with np.errstate(over="ignore", invalid="ignore"):
-        bound = FAMILIES[family].of(Rows.of(X, labels, D, weight), prior)
+        bound = FAMILIES[family].of(Rows.of(X, labels, n_classes, weight), prior)
         theta = bound.start()
         if bound.provisional:
             point = search.climb(bound, theta, _REALIGN, (loose, loose, loose))
@@ -110,11 +125,12 @@ def fit(
                 bound, theta = bound.turned(point, loose)
         if search.remaining:
             point = search.climb(bound, theta, tol, accuracies)
-        posterior = bound.posterior(point, tuple(search.trace))
-    if not posterior.gap <= tol:
-        warnings.warn(
-            f"fit stopped after {len(search.trace)} evaluations with a gap of {posterior.gap:.3g} "
-            f"nats, above tol={tol:g}; raise max_evaluations or tol, or scale the inputs",
-            ConvergenceWarning, stacklevel=2,
-        )  # fmt: skip
-    return posterior
+        return bound.posterior(point, tuple(search.trace))
+
+
+def shortfall(posterior: Posterior, tol: float) -> str:
+    """Say what a fit did not reach."""
+    return (
+        f"fit stopped after {len(posterior.trace)} evaluations with a gap of {posterior.gap:.3g} "
+        f"nats, above tol={tol:g}; raise max_evaluations or tol, or scale the inputs"
+    )
