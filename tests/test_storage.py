@@ -37,7 +37,7 @@ def posterior(request):
     return KINDS[request.param]()
 
 
-def same(a, b):
+def assert_same(a, b):
     assert type(a) is type(b)
     np.testing.assert_array_equal(a.trace, b.trace)
     for name in ("mean", "scale", "elbo", "gap"):
@@ -50,7 +50,7 @@ def test_what_was_saved_is_loaded(posterior, tmp_path):
     path = tmp_path / "posterior of mine"
     posterior.save(str(path))
     back = load(path)
-    same(posterior, back)
+    assert_same(posterior, back)
     assert isinstance(back.trace[0], vilogit.posterior.Record)
     np.testing.assert_array_equal(
         back.sample(2, np.random.default_rng(0)), posterior.sample(2, np.random.default_rng(0))
@@ -76,7 +76,7 @@ def test_a_save_that_fails_leaves_the_old_file_alone(posterior, tmp_path, monkey
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match="no space left"):
         posterior.save(path)
-    same(load(path), posterior)
+    assert_same(load(path), posterior)
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
@@ -95,7 +95,7 @@ def test_a_replaced_file_keeps_its_mode(posterior, tmp_path, kept):
     path.chmod(kept)
     posterior.save(path)
     assert mode(path) == kept
-    same(load(path), posterior)
+    assert_same(load(path), posterior)
 
 
 @posix
@@ -117,7 +117,7 @@ def test_links_are_followed(posterior, tmp_path):
     for _ in range(2):  # to nothing yet, then to a file
         posterior.save(link)
         assert link.is_symlink() and target.is_file() and not target.is_symlink()
-        same(load(link), posterior)
+        assert_same(load(link), posterior)
     assert [p.name for p in (tmp_path / "far").iterdir()] == ["a.npz"]
 
 
@@ -156,19 +156,19 @@ def test_errors_name_the_path_that_was_given(posterior, tmp_path, monkeypatch):
 def test_a_name_may_be_as_long_as_the_system_takes(posterior, tmp_path):
     path = tmp_path / ("x" * 255)
     posterior.save(path)
-    same(load(path), posterior)
+    assert_same(load(path), posterior)
 
 
 def test_open_files_are_written_and_read_where_they_stand(posterior, tmp_path):
     memory = BytesIO()
     posterior.save(memory)
     memory.seek(0)
-    same(load(memory), posterior)
+    assert_same(load(memory), posterior)
     with open(tmp_path / "open", "w+b") as file:
         file.write(b"before")
         posterior.save(file)
         file.seek(len(b"before"))
-        same(load(file), posterior)
+        assert_same(load(file), posterior)
 
 
 def test_what_is_neither_path_nor_binary_file_is_named(posterior, tmp_path):
@@ -243,7 +243,7 @@ def test_a_changed_byte_is_refused_or_changes_nothing(where, change):
     except ValueError as error:
         assert str(PATH) in str(error)
     else:
-        same(back, ORIGINAL)  # the dates of the archive's parts, for one
+        assert_same(back, ORIGINAL)  # the dates of the archive's parts, for one
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,7 +16,7 @@ A float32 ``X`` stays float32; every other real array becomes float64.
 
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -156,11 +156,11 @@ def size(value: int, name: str, *, at_least: int) -> int:
 
 
 def names(value: Iterable[object] | None, name: str, default: Sequence[object]) -> Sequence[object]:
-    """Return as many names as the default ones; a string is not taken for its letters."""
+    """Return as many names as the default ones, in their order; of a string, not its letters."""
     if value is None:
         return default
-    if isinstance(value, str | bytes):
-        raise TypeError(f"{name} must be a sequence of names, not {value!r}")
+    if isinstance(value, str | bytes | Mapping | Set):
+        raise TypeError(f"{name} must be a sequence of names, not {value!r:.80}")
     try:
         found = list(value)
     except TypeError:

@@ -16,7 +16,7 @@ from . import checks, storage
 from .families import load
 from .gaussian import MeanField
 from .posterior import ConvergenceWarning as _Ours
-from .posterior import MeanFieldPosterior, Posterior, State
+from .posterior import MeanFieldPosterior, Posterior, State, for_arviz
 from .solver import optimum, shortfall
 
 try:
@@ -328,18 +328,12 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             If ArviZ is not there: ``pip install "vilogit[arviz]"``.
         """
         coef, intercept = self.sample_coef(n, rng)
-        try:
-            from arviz_base import from_dict
-        except ImportError as error:
-            raise ImportError('to_arviz needs ArviZ: pip install "vilogit[arviz]"') from error
-        return from_dict(
-            {"posterior": {"coef": coef[None], "intercept": intercept[None]}},
-            dims={"coef": ["class", "feature"], "intercept": ["class"]},
-            coords={
-                "class": self.classes_[-coef.shape[1] :].tolist(),
-                "feature": self._feature_names(),
-            },
-        )
+        names = {
+            "class": self.classes_[-coef.shape[1] :].tolist(),
+            "feature": self._feature_names(),
+        }
+        dims = {"coef": ["class", "feature"], "intercept": ["class"]}
+        return for_arviz({"coef": coef, "intercept": intercept}, dims, names)
 
     def save(self, path: storage.File) -> None:
         """Write the fitted classifier to one ``.npz`` file without pickle, for `load`.

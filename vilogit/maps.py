@@ -1,6 +1,6 @@
 """Class probabilities as colour (chapter 4): maps, the before-and-after figure; coefficients."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import NormalDist
 from typing import Any
@@ -387,14 +387,7 @@ def _codes(y: ArrayLike, n: int, classes: list) -> np.ndarray:
 
 def _names(names: Any, default: Sequence, argument: str) -> list[str]:
     """Return the names that the caller gave, or those of the things themselves."""
-    if names is None:
-        names = default
-    if isinstance(names, str | Mapping | Set):
-        raise TypeError(f"{argument} must be a sequence of names, not {names!r:.80}")
-    words = [str(name) for name in names]
-    if len(words) != len(default):
-        raise ValueError(f"{argument} has {len(words)} names; expected {len(default)}")
-    return words
+    return [str(name) for name in checks.names(names, argument, default)]
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:

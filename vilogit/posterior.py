@@ -285,12 +285,7 @@ class Posterior(ABC):
         ImportError
             If ArviZ is not there: ``pip install "vilogit[arviz]"``.
         """
-        draws = self.sample(n, rng)
-        try:
-            from arviz_base import from_dict
-        except ImportError as error:
-            raise ImportError('to_arviz needs ArviZ: pip install "vilogit[arviz]"') from error
-        return from_dict({"posterior": {"W": draws[None]}}, dims={"W": ["feature", "class"]})
+        return for_arviz({"W": self.sample(n, rng)}, {"W": ["feature", "class"]})
 
     def save(self, path: storage.File) -> None:
         """Write the posterior to one ``.npz`` file without pickle, for `vilogit.load`.
@@ -363,3 +358,15 @@ class MeanFieldPosterior(Posterior):
         """Check means and unconstrained scales, and turn them into a posterior."""
         mean = checks.array(arrays[0], "mean", ("M", "D"))
         return cls(MeanField(mean, checks.array(arrays[1], "rho", mean.shape)), **rest)
+
+
+def for_arviz(
+    draws: dict[str, np.ndarray], dims: dict[str, list[str]], coords: dict[str, list] | None = None
+) -> object:
+    """Turn named draws, which come first, into what ArviZ reads, as one chain."""
+    try:
+        from arviz_base import from_dict
+    except ImportError as error:
+        raise ImportError('to_arviz needs ArviZ: pip install "vilogit[arviz]"') from error
+    one_chain = {name: values[None] for name, values in draws.items()}
+    return from_dict({"posterior": one_chain}, dims=dims, coords=coords)
