@@ -1,5 +1,6 @@
 """Independent ways to compute what vilogit computes; none of them imports it."""
 
+import mpmath
 import numpy as np
 from scipy import optimize, special
 
@@ -50,6 +51,32 @@ def difference_expectations(mean, var):
     spread = w @ (tail * (1 - tail))
     lse = mean[0] + ramp + w @ np.log1p(np.exp(-np.abs(x)))
     return lse, np.array([1 - one, one]), np.array([spread, spread])
+
+
+def log_average_sigmoid(center, var):
+    """Logarithm of the average sigmoid of a Gaussian number, by thirty digits and many panels."""
+    with mpmath.workdps(30):
+        c, v = mpmath.mpf(center), mpmath.mpf(var)
+        if not v:
+            return float(-mpmath.log1p(mpmath.exp(-c)))
+
+        def log_integrand(x):
+            return -mpmath.log1p(mpmath.exp(-x)) - (x - c) ** 2 / (2 * v)
+
+        # It has one peak, between those of its two factors, and is no flatter than the second.
+        low, high = c, c + v
+        for _ in range(120):
+            peak = (low + high) / 2
+            rising = 1 / (1 + mpmath.exp(peak)) > (peak - c) / v
+            low, high = (peak, high) if rising else (low, peak)
+        edges = {peak + k * mpmath.sqrt(v) for k in range(-10, 11, 2)}
+        bends = [0, *(sign * mpmath.mpf(3) ** k for k in range(1, 20) for sign in (-1, 1))]
+        edges |= {x for x in bends if min(edges) < x < max(edges)}
+        total = mpmath.quad(
+            lambda x: mpmath.exp(log_integrand(x) - log_integrand(peak)), sorted(edges),
+            method="gauss-legendre", maxdegree=3,
+        )  # fmt: skip
+        return float(log_integrand(peak) + mpmath.log(total / mpmath.sqrt(2 * mpmath.pi * v)))
 
 
 def score_cdf(above, scale):

@@ -10,13 +10,14 @@ from oracles import (
     difference_expectations,
     directional_derivative,
     gaussian_rule,
+    log_average_sigmoid,
     race_expectations,
     tensor_expectations,
 )
 
 import vilogit.averages
-from vilogit import expected_softmax, softmax
-from vilogit.averages import averages
+from vilogit import MeanField, Posterior, expected_softmax, softmax
+from vilogit.averages import averages, expected_log_probs
 
 
 @pytest.mark.slow
@@ -442,3 +443,92 @@ def test_the_widest_rows_neither_overflow_nor_drown_their_neighbours():
     largest = 64 * 3 / (2 * np.sqrt(np.pi))
     assert largest < lse[0] < largest + np.log(3)
     assert lse[1] == pytest.approx(0, abs=1e-6)
+
+
+# Centres and variances: either tail, both sides of every switch, the ends of the range.
+CENTERS = [(-1, 24), (-30, 900), (-700, 900), (-1e6, 0)]
+MORE_CENTERS = [
+    (0, 0),
+    (1e6, 1),
+    (-1, 1e-6),
+    (1, 24.9),
+    (1, 25.1),
+    (-12.4, 24.9),
+    (-12.6, 24.9),
+    (-20, 24.9),
+]
+MORE_CENTERS += [(-3e3, 1e4), (-5.1e3, 1e4), (-1e6, 1e8), (40, 1e6), (-1e6, 1.9e6)]
+CENTERS += [pytest.param(*case, marks=pytest.mark.slow) for case in MORE_CENTERS]
+
+
+@pytest.mark.parametrize(("center", "var"), CENTERS)
+def test_of_two_classes_both_probabilities_have_nine_digits(center, var):
+    """However small one of them is; no less than its logarithm has, where that is long."""
+    mean, var = np.array([[0.25, 0.25 + center]]), np.array([[0.75 * var, 0.25 * var]])
+    center, square = mean[0, 1] - mean[0, 0], var.sum()
+    ours = expected_log_probs(mean, var)
+    expected = [log_average_sigmoid(sign * center, square) for sign in (-1, 1)]
+    np.testing.assert_allclose(ours[0], expected, rtol=1e-12, atol=5e-10)
+    np.testing.assert_array_equal(expected_log_probs(mean[:, ::-1], var), ours[:, ::-1])
+
+
+@pytest.mark.slow
+@given(st.floats(0, 1e8), st.floats(-1e6, 1e6))
+def test_the_log_probability_of_a_class_rises_with_its_logit(var, center):
+    """Also where one way of averaging takes over from another."""
+    steps = np.concatenate([[-1e3, -1], np.linspace(-0.1, 0.1, 9), [1, 1e3]])
+    near = np.array([center, -var / 2, 0])[:, None] + steps
+    mean = np.stack([0 * near, near], axis=-1).reshape(-1, 2)
+    log_probs = expected_log_probs(mean, np.full(mean.shape, var / 2)).reshape(*near.shape, 2)
+    assert (log_probs <= 0).all()
+    rise = np.diff(log_probs, axis=1) * [-1, 1]
+    assert (rise >= -1e-10 - 1e-14 * np.abs(log_probs[:, 1:])).all()
+    np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, rtol=1e-9)
+
+
+def test_the_slope_of_the_log_probability_is_spread_over_probability():
+    for center, var in ((-1.0, 0.0), (-3, 2), (0.5, 30), (-5, 1e4)):
+        mean, var = np.array([[0.0, center]]), np.array([[var, var]]) / 2
+        _, probs, spread = expected_softmax(mean, var, accuracy=1e-9)
+        slope = directional_derivative(
+            lambda m, var=var: expected_log_probs(m, var)[0, 1], mean, np.array([[0, 1.0]]), 1e-2
+        )
+        assert slope == pytest.approx(spread[0, 1] / probs[0, 1], abs=1e-6)
+
+
+def test_log_probabilities_of_the_largest_numbers_are_finite():
+    mean = np.array([[1e308, -1e308], [-1e308, 1e308], [0, 0], [0, 1e300]])
+    var = np.array([[1, 1], [0, 0], [1.7e308, 1.7e308], [1e8, 1]])
+    log_probs = expected_log_probs(mean, var)
+    assert (log_probs[[0, 1, 3], [1, 0, 0]] < -1e299).all() and np.isfinite(log_probs).all()
+    np.testing.assert_allclose(log_probs[[0, 1, 3], [0, 1, 1]], 0, atol=1e-15)
+    np.testing.assert_allclose(log_probs[2], np.log(0.5), rtol=1e-9)
+
+
+def test_log_probabilities_of_three_classes_are_those_of_their_averages(rng):
+    mean, var = 5 * rng.standard_normal((20, 3)), rng.uniform(0, 30, (20, 3))
+    probs = expected_softmax(mean, var).probs
+    np.testing.assert_array_equal(expected_log_probs(mean, var), np.log(probs))
+    assert np.isfinite(expected_log_probs([[0.0, -1e9, -1e9]] * np.ones((1, 3)), var[:1])).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_posterior_predicts_probabilities_and_their_logarithms(n_classes, rng):
+    q = MeanField(rng.standard_normal((2, n_classes)), rng.standard_normal((2, n_classes)))
+    posterior = Posterior(q, elbo=0.0)
+    X = np.array([[0.0, 1], [-200, 1]])
+    log_probs, probs = posterior.predict_log_proba(X), posterior.predict_proba(X)
+    assert log_probs.shape == (2, n_classes)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-9)
+    np.testing.assert_array_equal(posterior.predict(X), log_probs.argmax(axis=1))
+    moments = posterior.logit_moments(X)
+    if n_classes == 2:
+        np.testing.assert_array_equal(probs, np.exp(log_probs))
+        for n, (mean, var) in enumerate(zip(*moments, strict=True)):
+            expected = log_average_sigmoid(mean[1] - mean[0], var.sum())
+            assert log_probs[n, 1] == pytest.approx(expected, abs=5e-10)
+    else:
+        np.testing.assert_array_equal(probs, expected_softmax(*moments).probs)
+        np.testing.assert_array_equal(log_probs, np.log(probs))
+    with pytest.raises(ValueError, match=r"X has shape \(2, 1\); expected \(N, 2\)"):
+        posterior.predict_log_proba(X[:, :1])

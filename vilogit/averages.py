@@ -84,8 +84,10 @@ def expected_log_probs(mean: np.ndarray, var: np.ndarray) -> np.ndarray:
     """Logarithms of the averaged probabilities, (N, D); those of two classes in either tail."""
     if mean.shape[1] > 2:
         return np.log(np.maximum(expected_softmax(mean, var).probs, np.finfo(np.float64).tiny))
-    center, square = mean[:, 1] - mean[:, 0], var.sum(axis=1)
-    return np.stack([_log_sigmoid(-center, square), _log_sigmoid(center, square)], axis=1)
+    with np.errstate(over="ignore"):  # beyond, one class has no chance, or both have the same
+        center = np.clip(mean[:, 1] - mean[:, 0], -_FAR, _FAR)
+        square = var.sum(axis=1)
+        return np.stack([_log_sigmoid(-center, square), _log_sigmoid(center, square)], axis=1)
 
 
 def _log_sigmoid(center: np.ndarray, var: np.ndarray) -> np.ndarray:
@@ -106,7 +108,7 @@ def _log_sigmoid(center: np.ndarray, var: np.ndarray) -> np.ndarray:
     grid = make_grid(_LOGISTIC, 1e-10, 2)
     x = center[~wide] + grid.nodes[:, None] * scale[~wide]
     average[~wide] = np.log(grid.weights @ sigmoid(x))
-    return shift + average
+    return np.minimum(shift + average, 0)
 
 
 def expected_entropy(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
