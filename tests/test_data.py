@@ -73,17 +73,23 @@ ROWS = np.column_stack([np.linspace(-1, 1, 3), np.ones(3)])
     ("y", "absent"),
     [([1, 2, 2], "0"), ([0, 2, 0], "1"), ([5, 7, 7], "0, 1, 2, 3, 4, ...")],
 )
-def test_a_class_that_nobody_announced_is_named_at_the_callers_line(fitted, y, absent):
+def test_a_class_that_nobody_announced_is_named(fitted, y, absent):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         posterior = fitted(ROWS, y)
-    warning = next(w for w in caught if w.category is UserWarning)
-    assert str(warning.message) == (
+    assert str(next(w for w in caught if w.category is UserWarning).message) == (
         f"y holds labels up to {max(y)}, but none of class {absent}; "
         f"pass n_classes={max(y) + 1} if they are meant, or number the classes from 0"
     )
-    assert warning.filename == __file__
     assert posterior.mean.shape == (2, max(y) + 1)
+
+
+@pytest.mark.parametrize("fitted", [fit, partial(fit_sgd, rng=np.random.default_rng(0), steps=2)])
+def test_the_warning_of_absent_classes_points_at_the_caller(fitted):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted(ROWS, [1, 2, 2])
+    assert next(w for w in caught if w.category is UserWarning).filename == __file__
 
 
 @pytest.mark.parametrize("fitted", [fit, partial(fit_sgd, rng=np.random.default_rng(0))])
