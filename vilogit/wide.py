@@ -68,7 +68,7 @@ def pair_averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Pairs:
     Logits narrower than half a unit count as that wide.
     """
     mean = mean - mean.max(axis=1, keepdims=True)
-    scale = _known(mean, var, 0.5)
+    scale = _known(mean, var, 0)
     digits = np.log(scale.max(initial=1.0) / accuracy) + 1
     _, start, below, (first, second, third) = _hazards(mean, scale, digits, 3)
     one = np.eye(mean.shape[1])
@@ -241,10 +241,10 @@ def _of_scores(above: np.ndarray, scale: np.ndarray, digits: float, order: int) 
     octave[flat] = _FLAT
     for each in set(np.unique(octave)) - {_FLAT}:
         some = octave == each
-        if each < 0 and order == 1:
-            out[:, some] = _over_logits(above[some], scale[some], digits)
+        if each < 0:
+            out[:, some] = _over_logits(above[some], scale[some], digits, order)
         else:
-            n = _n_nodes(NOISE * 2.0**each, digits) if each >= 0 else 24
+            n = _n_nodes(NOISE * 2.0**each, digits)
             out[:, some] = _over_noise(above[some], scale[some], n, order)
     return out
 
@@ -264,20 +264,24 @@ def _over_noise(above: np.ndarray, scale: np.ndarray, n: int, order: int) -> np.
     return out
 
 
-def _over_logits(above: np.ndarray, scale: np.ndarray, digits: float) -> np.ndarray:
+def _over_logits(above: np.ndarray, scale: np.ndarray, digits: float, order: int) -> np.ndarray:
     # The trapezium rule for a Gaussian and for a cdf whose spectrum falls as that of Gumbel noise.
     step = 2 * np.pi / (np.sqrt(2 * digits) + 2 / np.pi * digits * NOISE)
     nodes = np.arange(step / 2, np.sqrt(2 * digits) + step, step)
     nodes = np.concatenate([-nodes, nodes])
     weights = np.exp(-(nodes**2) / 2)
     weights /= weights.sum()
-    out = np.zeros((2, *above.shape))
+    out = np.zeros((order + 1, *above.shape))
     nearest = np.exp(-np.maximum(above, -_TOP))
     for node, weight in zip(nodes, weights, strict=True):
         t = np.minimum(nearest * np.exp(node * scale), _TOP)
         below = weight * np.exp(-t)
         out[0] += below
-        out[1] += t * below
+        for power in out[1:]:  # of t, whose own slope is -t
+            below *= t
+            power += below
+    if order > 1:
+        out[2], out[3] = out[2] - out[1], out[3] - 3 * out[2] + out[1]
     return out
 
 
