@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.special
@@ -118,26 +119,31 @@ def assert_close(ours, expected, digits, width):
         np.testing.assert_allclose(a, b, rtol=0, atol=digits * size / width**k)
 
 
-@pytest.mark.parametrize("width", [0.6, 1.0, 4.0, 30.0, 1e4])
+@pytest.mark.parametrize("width", [0.05, 0.6, 1.0, 2.9, 4.0, 30.0, 1e4])
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
 def test_pairs_are_derivatives_of_the_averages(n_classes, width, rng):
     mean, var = row(n_classes, width, rng)
-    var = np.maximum(var, 0.25)
     expected = differences(mean, var)
-    ours = pair_averages(mean, var, 1e-9)
-    # Narrow logits have the digits that a metric needs, and wide ones those asked for.
-    assert_close([part[0] for part in ours], expected, 2e-2 if width < 3 else 1e-6, width)
+    assert_close([part[0] for part in pair_averages(mean, var, 1e-9)], expected, 1e-6, width)
     rough = pair_averages(mean, var, 1e-2)
-    assert_close([part[0] for part in rough], expected, 5e-2, width)
+    assert_close([part[0] for part in rough], expected, 5e-2, max(width, 1))
 
 
-@pytest.mark.parametrize("n_classes", [2, 3, 5])
-def test_logits_narrower_than_half_a_unit_count_as_that_wide(n_classes, rng):
-    mean = rng.standard_normal((4, n_classes))
-    for least in (0.0, 0.01, 0.24):
-        narrow, wide = (pair_averages(mean, var + 0 * mean, 1e-2) for var in (least, 0.25))
-        for a, b in zip(narrow, wide, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-9)
+def test_pairs_of_narrow_logits_are_derivatives_of_log_sum_exp():
+    mean, one = np.array([0.3, -1.2, 0.9, 0.0]), np.eye(4, dtype=int)
+
+    def log_sum_exp(*logits):
+        return mpmath.log(sum(map(mpmath.exp, logits)))
+
+    with mpmath.workdps(40):
+        expected = [
+            [[float(mpmath.diff(log_sum_exp, tuple(mean), tuple(map(int, a * one[d] + b * one[e])))) * factor
+              for e in range(4)] for d in range(4)]
+            for a, b, factor in ((1, 1, 1), (1, 2, 0.5), (2, 2, 0.25))
+        ]  # fmt: skip
+    ours = pair_averages(mean[None], np.full((1, 4), 1e-14), 1e-11)
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(a[0], b, atol=1e-9)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])

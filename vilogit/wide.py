@@ -15,11 +15,12 @@ from numpy.polynomial import chebyshev, legendre
 from .race import Averages
 
 NOISE = 3.0  # from this standard deviation on it is the noise that is averaged over
+_NARROW = 0.2  # narrower logits take the nodes of this standard deviation
 _STRETCH = 2.5  # length of a stretch of scores, in widths of the narrowest score in reach
 _DIGITS = 37.0  # exp of minus this is the last digit of double precision
 _TOP = 700.0  # exp of minus this is still a normal number
 _ROUNDED = 1e-14  # of its mean, to which a logit is known, give or take
-_FLAT = -2  # octave of the scores at which a cdf is one
+_FLAT = -99  # stands for the octave of scores at which a cdf is one
 _TINY = np.finfo(np.float64).tiny
 _MILLS = 4.0, 20  # half of the nodes for the tail lie below the first; so many in all
 
@@ -63,9 +64,15 @@ def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: floa
 
 
 def pair_averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Pairs:
-    """Second derivatives of the averaged log-sum-exp, to the accuracy that a metric needs.
+    """Second derivatives of the averaged log-sum-exp of independent logits of any width.
 
-    Logits narrower than half a unit count as that wide.
+    Parameters
+    ----------
+    mean, var : ndarray, shape (n, D)
+        Means and variances of the logits.
+    accuracy : float
+        Error to expect beside the largest of a kind, give or take: derivatives in variances have
+        a digit or two less.
     """
     mean = mean - mean.max(axis=1, keepdims=True)
     scale = _known(mean, var, 0)
@@ -234,15 +241,15 @@ def _of_scores(above: np.ndarray, scale: np.ndarray, digits: float, order: int) 
     """Cdf of scores so far above their logits' means, and its first derivatives, 1 or 3."""
     scale = np.broadcast_to(scale, above.shape)
     out = np.empty((order + 1, *above.shape))
-    octave = np.log2(np.maximum(scale, NOISE) / NOISE).astype(int)
-    octave[scale < NOISE] = -1
+    octave = np.floor(np.log2(np.maximum(scale, _NARROW) / NOISE)).astype(int)
     flat = above > _above(scale, digits)
     out[0], out[1:] = 1, 0
     octave[flat] = _FLAT
     for each in set(np.unique(octave)) - {_FLAT}:
         some = octave == each
         if each < 0:
-            out[:, some] = _over_logits(above[some], scale[some], digits, order)
+            widest = NOISE * 2.0 ** (each + 1)
+            out[:, some] = _over_logits(above[some], scale[some], widest, digits, order)
         else:
             n = _n_nodes(NOISE * 2.0**each, digits)
             out[:, some] = _over_noise(above[some], scale[some], n, order)
@@ -264,9 +271,11 @@ def _over_noise(above: np.ndarray, scale: np.ndarray, n: int, order: int) -> np.
     return out
 
 
-def _over_logits(above: np.ndarray, scale: np.ndarray, digits: float, order: int) -> np.ndarray:
+def _over_logits(
+    above: np.ndarray, scale: np.ndarray, widest: float, digits: float, order: int
+) -> np.ndarray:
     # The trapezium rule for a Gaussian and for a cdf whose spectrum falls as that of Gumbel noise.
-    step = 2 * np.pi / (np.sqrt(2 * digits) + 2 / np.pi * digits * NOISE)
+    step = 2 * np.pi / (np.sqrt(2 * digits) + 2 / np.pi * digits * widest)
     nodes = np.arange(step / 2, np.sqrt(2 * digits) + step, step)
     nodes = np.concatenate([-nodes, nodes])
     weights = np.exp(-(nodes**2) / 2)
