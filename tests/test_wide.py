@@ -135,12 +135,14 @@ def test_pairs_of_narrow_logits_are_derivatives_of_log_sum_exp():
     def log_sum_exp(*logits):
         return mpmath.log(sum(map(mpmath.exp, logits)))
 
+    def derivative(orders):
+        return float(mpmath.diff(log_sum_exp, tuple(mean), tuple(map(int, orders))))
+
     with mpmath.workdps(40):
         expected = [
-            [[float(mpmath.diff(log_sum_exp, tuple(mean), tuple(map(int, a * one[d] + b * one[e])))) * factor
-              for e in range(4)] for d in range(4)]
+            [[factor * derivative(a * d + b * e) for e in one] for d in one]
             for a, b, factor in ((1, 1, 1), (1, 2, 0.5), (2, 2, 0.25))
-        ]  # fmt: skip
+        ]
     ours = pair_averages(mean[None], np.full((1, 4), 1e-14), 1e-11)
     for a, b in zip(ours, expected, strict=True):
         np.testing.assert_allclose(a[0], b, atol=1e-9)

@@ -142,6 +142,14 @@ def positive(value: ArrayLike, name: str, shape: tuple) -> np.ndarray:
     return values
 
 
+def level(value: float) -> float:
+    """Return the probability of an interval, between 0 and 1."""
+    probability = float(positive(value, "level", ()))
+    if probability >= 1:
+        raise ValueError(f"level must be below 1, not {probability:g}")
+    return probability
+
+
 def size(value: int, name: str, *, at_least: int) -> int:
     """Return an integer that is at least `at_least`."""
     try:

@@ -8,14 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
+from .curvature import curvature
 from .rows import Rows
-from .wide import pair_averages
 
 _WEIGHTS = 200  # most weights: the curvature has four times their square
 _WIDTH = 32.0  # standard deviation that the prior must let a logit have
 _ACCURACY = 1e-2  # of the averages in the curvature
 _ROUNDING = 1e-13  # smallest curvature that is told from none, beside one
-_BLOCK = 2000  # numbers of rows times classes whose pairs are averaged at a time
 
 
 class _Point(Protocol):
@@ -67,34 +66,10 @@ class JointNewton:
 
     def curvature(self, point: _Point) -> np.ndarray:
         """Second derivatives of minus the bound, square, over means and then log scales."""
-        X = self.some.X.astype(np.float64, copy=False)
-        (mean, log_scale), square = point.theta, X * X
-        var = np.exp(2 * log_scale)
-        moments = X @ mean, square @ var
-        size = max(1, _BLOCK // mean.shape[1])
-        blocks = [
-            pair_averages(moments[0][k : k + size], moments[1][k : k + size], _ACCURACY)
-            for k in range(0, len(X), size)
-        ]
-        K, D = mean.shape
-        mm, mv, vv = (
-            self.times * self.some.weighted(np.reshape(part, (-1, D * D))).reshape(-1, D, D)
-            for part in map(np.concatenate, zip(*blocks, strict=True))
-        )
-        H = np.empty((2, K, D, 2, K, D))
-        # The derivative of a variance in its log scale is twice the variance.
-        chain = 2 * var
-        for d in range(D):
-            for e in range(D):
-                H[0, :, d, 0, :, e] = X.T @ (mm[:, d, e, None] * X)
-                cross = X.T @ (mv[:, d, e, None] * square) * chain[:, e]
-                H[0, :, d, 1, :, e], H[1, :, e, 0, :, d] = cross, cross.T
-                both = square.T @ (vv[:, d, e, None] * square)
-                H[1, :, d, 1, :, e] = chain[:, d, None] * both * chain[:, e]
-        H = H.reshape(2 * K * D, 2 * K * D)
-        spread = np.einsum("ndd->nd", mm)
-        own = np.stack(
-            [self.prior + 0 * var, 2 * var * (square.T @ spread + self.kappa * self.prior)]
-        )
-        H[np.diag_indices_from(H)] += own.ravel()
-        return H
+        (mean, log_scale), some = point.theta, self.some
+        weight = np.full((len(some.X), 1), self.times)
+        H = curvature(
+            some.X, some.weighted(weight), mean, np.exp(2 * log_scale), self.prior, self.kappa,
+            _ACCURACY,
+        )  # fmt: skip
+        return H.reshape(2 * mean.size, 2 * mean.size)

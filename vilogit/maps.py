@@ -248,9 +248,7 @@ def plot_coefficients(
     if not isinstance(posterior, Posterior):
         expected = "posterior must be a posterior or a fitted classifier"
         raise TypeError(f"{expected}, not {model!r:.80}; of a pipeline, pass the last step")
-    level = float(checks.positive(level, "level", ()))
-    if level >= 1:
-        raise ValueError(f"level must be below 1, not {level}")
+    level = checks.level(level)
     mean, scale = posterior.centred()
     n_rows, n_classes = mean.shape
     # A classifier knows names, and its intercept is a row more than it has features.

@@ -199,9 +199,7 @@ class Posterior(ABC):
         M, D = mean.shape
         features = checks.names(feature_names, "feature_names", [f"x{m}" for m in range(M)])
         classes = checks.names(class_names, "class_names", range(D))
-        level = float(checks.positive(level, "level", ()))
-        if level >= 1:
-            raise ValueError(f"level must be below 1, not {level:g}")
+        level = checks.level(level)
         if D == 2:  # the centred weights of a row are opposite
             mean, scale, classes = 2 * mean[:, 1:], 2 * scale[:, 1:], ["{1} - {0}".format(*classes)]
         tail = (1 - level) / 2
