@@ -150,9 +150,9 @@ STANDARD = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta kappa lambda mu nu xi pi rho sigma "
     "tau varphi chi omega phi varsigma Gamma Delta Lambda Sigma Phi ell nabla partial infty "
     "mathbb mathbf mathcal mathrm boldsymbol text "
-    "bar hat widehat tilde dot frac tfrac sqrt underbrace sum prod int lim max min arg det Pr exp ln "
-    "sinh approx sim propto le ge ne in mid star pm mp cdot odot otimes times to Longleftrightarrow "
-    "leftarrow longrightarrow dots ldots top langle rangle Vert "
+    "bar hat widehat tilde dot frac tfrac sqrt underbrace sum prod int lim max min arg det Pr exp "
+    "ln sinh approx sim propto le ge ne in mid star pm mp cdot odot otimes times to "
+    "Longleftrightarrow leftarrow longrightarrow dots ldots top langle rangle Vert "
     "left right Big bigl bigr Bigl Bigr begin end quad qquad"
 )
 VERBATIM = re.compile(r"^(`{3,}|~{3,})\w+\n.*?^\1|(?<!`)`[^`\n]+`(?!`)", re.DOTALL | re.MULTILINE)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .wide import pair_averages
+from .pairs import pair_averages
 
 _BLOCK = 2000  # numbers of rows times classes whose pairs are averaged at a time
 
@@ -26,7 +26,7 @@ def curvature(
     kappa : float
         Weight of the divergence's part that the scales have, see `Bound.kappa`.
     accuracy : float
-        Of the averages, see `wide.pair_averages`.
+        Of the averages, see `pairs.pair_averages`.
 
     Returns
     -------

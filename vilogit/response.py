@@ -16,7 +16,7 @@ from . import checks
 from .curvature import curvature
 
 _MOST = 2000  # numbers that the covariance may be about
-_ACCURACY = 1e-5  # of the averages in the curvature
+_ACCURACY = 1e-4  # of the averages in the curvature: of widths, too
 
 
 @dataclass(frozen=True, repr=False)

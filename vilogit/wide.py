@@ -24,7 +24,6 @@ _FLAT = -99  # stands for the octave of scores at which a cdf is one
 _TINY = np.finfo(np.float64).tiny
 _MILLS = 4.0, 20  # half of the nodes for the tail lie below the first; so many in all
 
-
 _Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -36,23 +35,12 @@ class _Stretches(NamedTuple):
     length: np.ndarray
 
 
-class Pairs(NamedTuple):
-    """Second derivatives of the averaged log-sum-exp of rows, (n, D, D) each.
-
-    In means d and e, in a mean d and a variance e, in variances d and e.
-    """
-
-    mm: np.ndarray
-    mv: np.ndarray
-    vv: np.ndarray
-
-
 def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: float) -> Averages:
     """Do as `race.race` for rows of three classes or more, the widest logit below `width`."""
     # In single precision a stretch might be lost to the rounding of a score.
     mean, var = mean.astype(np.float64, copy=False), var.astype(np.float64, copy=False)
     digits = min(np.log(width / accuracy) + 1, _DIGITS)
-    top, first, below, (hazard,) = _hazards(mean, _known(mean, var, 0), digits, 1)
+    top, first, below, (hazard,) = hazards(mean, known(mean, var, 0), digits, 1)
     # A class brings the share hazard / total to the slope of the product of all cdfs.
     share = below[:, :, None] * hazard
     others = hazard.sum(axis=2, keepdims=True) - hazard
@@ -61,35 +49,6 @@ def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: floa
     spread = np.add.reduceat((share * others).sum(axis=1), first)
     # The mean of the highest score, less that of the noise.
     return Averages(top - area - np.euler_gamma, probs / probs.sum(axis=1, keepdims=True), spread)
-
-
-def pair_averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Pairs:
-    """Second derivatives of the averaged log-sum-exp of independent logits of any width.
-
-    Parameters
-    ----------
-    mean, var : ndarray, shape (n, D)
-        Means and variances of the logits.
-    accuracy : float
-        Error to expect beside the largest of a kind, give or take: derivatives in variances have
-        a digit or two less.
-    """
-    mean = mean - mean.max(axis=1, keepdims=True)
-    scale = _known(mean, var, 0)
-    digits = np.log(scale.max(initial=1.0) / accuracy) + 1
-    _, start, below, (first, second, third) = _hazards(mean, scale, digits, 3)
-    one = np.eye(mean.shape[1])
-
-    def together(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        pairs = np.einsum("pu,pud,pue->pde", below, a, b, optimize=True)
-        return np.add.reduceat(pairs, start) * (1 - one)
-
-    # A shift common to all scores changes nothing: so diagonals follow from the rest.
-    mm, mv, vv = -together(first, first), together(first, second) / 2, -together(second, second) / 4
-    mm -= one * mm.sum(axis=2, keepdims=True)
-    mv -= one * mv.sum(axis=1, keepdims=True)
-    vv += one * together(third, first).sum(axis=2, keepdims=True) / 4
-    return Pairs(mm, mv, vv)
 
 
 def difference_of_wide(
@@ -167,7 +126,7 @@ def _gauss(center: np.ndarray, pace: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return nodes, vectors[0] ** 2
 
 
-def _known(mean: np.ndarray, var: np.ndarray, least: float) -> np.ndarray:
+def known(mean: np.ndarray, var: np.ndarray, least: float) -> np.ndarray:
     """Return standard deviations such that no score within reach is lost to rounding."""
     return np.maximum(np.sqrt(var), least + _ROUNDED * np.abs(mean))
 
@@ -201,7 +160,7 @@ def _stretches(mean: np.ndarray, scale: np.ndarray, digits: float) -> tuple[_Str
     return _Stretches(row, edges[row, piece], lengths[row, piece]), top
 
 
-def _hazards(
+def hazards(
     mean: np.ndarray, scale: np.ndarray, digits: float, order: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return what every integral over the highest score is made of.
