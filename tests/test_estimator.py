@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.special
+import scipy.stats
 import sklearn.exceptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,7 +77,7 @@ def test_two_classes_have_one_row_the_log_odds(family):
 
 
 def test_draws_of_three_classes_have_the_stated_moments():
-    model = VariationalLogisticRegression().fit(IRIS, SPECIES)
+    model = VariationalLogisticRegression(linear_response=False).fit(IRIS, SPECIES)
     coef, intercept = model.sample_coef(40_000, np.random.default_rng(0))
     assert coef.shape == (40_000, 3, 4) and intercept.shape == (40_000, 3)
     np.testing.assert_array_less(np.abs(coef.mean(axis=0) - model.coef_) / model.coef_scale_, 0.02)
@@ -668,6 +669,79 @@ def test_scales_are_those_of_the_data_not_of_the_prior(n_classes):
             np.testing.assert_allclose(centred.sum(axis=0), 0, atol=1e-12)
 
 
+# Widths of the posterior, not of q.
+
+
+@pytest.mark.parametrize("labels", [SPECIES, SPECIES == "setosa"])
+def test_scales_of_coefficients_are_those_of_weighted_draws(labels):
+    X = IRIS + np.array([0, 5, 0, -3])
+    model = VariationalLogisticRegression().fit(X, labels)
+    assert model.coef_scale_method_ == "linear response"
+    exact = model.exact(X, labels, 20_000, np.random.default_rng(0))
+    factor = 1 if len(model.classes_) > 2 else 2
+    scale = factor * exact.scale.T[-len(model.coef_) :]
+    np.testing.assert_allclose(model.coef_scale_, scale[:, :-1], rtol=0.05)
+    np.testing.assert_allclose(model.intercept_scale_, scale[:, -1], rtol=0.05)
+    ends = np.array(exact.interval(0.8))[:, :, -len(model.coef_) :].swapaxes(1, 2)
+    ours = np.array(model.coef_interval(0.8))
+    assert (np.abs(ours - factor * ends[..., :-1]) < 0.25 * model.coef_scale_).all()
+    probs = exact.predict_proba(np.column_stack([X, np.ones(150)]))
+    assert np.abs(probs - model.predict_proba(X)).mean() < 5e-3
+
+
+@pytest.mark.parametrize(
+    "options", [{"linear_response": False}, {"family": "mean-field"}, {"_most": 7}]
+)
+def test_without_the_response_scales_are_those_of_q(options, monkeypatch):
+    monkeypatch.setattr("vilogit.estimator._RESPONSE", options.pop("_most", 8))
+    model = VariationalLogisticRegression(**options, fit_intercept=False).fit(IRIS, SPECIES)
+    assert model.coef_scale_method_ == "q" and model.response_ is None
+    np.testing.assert_array_equal(model.coef_scale_, model.posterior_.centred()[1].T)
+
+
+def test_the_response_that_was_computed_is_the_posteriors():
+    weight = np.random.default_rng(0).uniform(0, 2, 150)
+    model = VariationalLogisticRegression().fit(IRIS, SPECIES, weight)
+    inputs = np.column_stack([IRIS - model.center_, np.ones(150)])
+    response = model.posterior_.response(inputs, sample_weight=weight)
+    np.testing.assert_allclose(model.coef_scale_, response.scale[:-1].T, rtol=1e-9)
+    np.testing.assert_allclose(model.coef_, response.mean[:-1].T, atol=1e-9)
+    x = np.append(-model.center_, 1.0)
+    np.testing.assert_allclose(model.intercept_scale_, response.moments(x[None])[1][0], rtol=1e-9)
+    low, high = model.coef_interval(0.9)
+    np.testing.assert_allclose((low + high) / 2, model.coef_, atol=1e-9)
+    half = scipy.stats.norm.ppf(0.95) * model.coef_scale_
+    np.testing.assert_allclose(high - low, 2 * half, rtol=1e-9)
+    table = np.asarray(model.summary(level=0.9), float)
+    np.testing.assert_allclose(table[:-3, 1], model.coef_scale_.T.ravel(), rtol=1e-9)
+    np.testing.assert_allclose(table[:-3, 2], low.T.ravel(), atol=1e-9)
+
+
+def test_exact_draws_refuse_what_is_not_the_fits():
+    rng = np.random.default_rng(0)
+    model = VariationalLogisticRegression().fit(IRIS, SPECIES)
+    with pytest.raises(ValueError, match=r"y\[0\] is 'oak'; expected one of classes_"):
+        model.exact(IRIS, np.where(SPECIES == "setosa", "oak", SPECIES), 200, rng)
+    with pytest.raises(ValueError, match="y has 149 labels, but X has 150 rows"):
+        model.exact(IRIS, SPECIES[1:], 200, rng)
+    with pytest.raises(ValueError, match="n must be at least 100, not 99"):
+        model.exact(IRIS, SPECIES, 99, rng)
+    plain = VariationalLogisticRegression(family="mean-field").fit(IRIS, SPECIES)
+    with pytest.raises(ValueError, match="exact needs family=\"aligned\", not 'mean-field'"):
+        plain.exact(IRIS, SPECIES, 200, rng)
+    with pytest.raises(ValueError, match="level must be below 1, not 2"):
+        model.coef_interval(2)
+
+
+def test_rows_of_large_weight_get_finer_averages():
+    """Three blobs, one class a thousand times as heavy: ten million times the others."""
+    X, y = datasets.make_blobs(centers=3, random_state=0, cluster_std=20)
+    heavy = {0: 1000, 1: 1e-4, 2: 1e-4}
+    for family, most in (("aligned", 40), ("mean-field", 25)):
+        model = VariationalLogisticRegression(class_weight=heavy, family=family).fit(X, y)
+        assert model.gap_ <= 1e-3 and model.n_iter_ <= most
+
+
 # Warnings.
 
 
@@ -935,8 +1009,12 @@ def test_what_was_saved_comes_back(labels, options, tmp_path):
         }
     )
     for name, value in vars(model).items():
-        if name.endswith("_") and name != "posterior_":
+        if name.endswith("_") and name not in ("posterior_", "response_"):
             np.testing.assert_array_equal(getattr(back, name), value)
+    if model.response_ is None:
+        assert back.response_ is None
+    else:
+        np.testing.assert_array_equal(back.response_.inner, model.response_.inner)
     np.testing.assert_array_equal(back.predict_proba(IRIS), model.predict_proba(IRIS))
     np.testing.assert_array_equal(back.predict(IRIS), model.predict(IRIS))
     assert (

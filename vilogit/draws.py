@@ -27,7 +27,7 @@ _RELIABLE, _ENOUGH = 0.7, 400  # k-hat at most, effective draws at least
 _IN_CACHE = 100_000  # logits of one class that are looked at together
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WeightedDraws:
     """Draws of the weights that count unequally, so that together they are the posterior.
 

@@ -5,18 +5,21 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
 from io import BytesIO
+from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks, storage
+from .axes import AlignedPosterior
+from .draws import WeightedDraws
 from .families import load
-from .gaussian import MeanField
 from .posterior import ConvergenceWarning as _Ours
-from .posterior import MeanFieldPosterior, Posterior, State, for_arviz
+from .posterior import Posterior, State, centred, for_arviz, summary
 from .solver import optimum, shortfall
 
 try:
@@ -43,6 +46,7 @@ _SCAN_TOL = 0.1  # the same where it only looks for the highest of several tops
 _SCAN = 8  # most places at which it looks
 _SMALLEST = 1e-290  # a square of inputs below which precisions would lose digits
 _FITTED = ("classes_", "center_", "prior_precision_", "feature_names_in_")  # saved as they are
+_RESPONSE = 1000  # most numbers whose covariance the classifier computes unasked
 _INSIDE = ("vilogit", "sklearn", "joblib")  # whose lines no warning is about
 
 
@@ -94,6 +98,12 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         classes, number of features, family or `fit_intercept` are others, and at precisions
         three times lower or higher.
 
+    linear_response : bool
+        Whether scales and intervals of coefficients are those of the optimum's linear response,
+        :eq:`eq-linear-response`, where the family is aligned and K (D - 1), K being the number of
+        directions with data, is 1000 at most. It takes the time of a fit or two. Otherwise they
+        are those of q, which are too narrow (chapter 8).
+
     Attributes
     ----------
     classes_ : ndarray, shape (D,)
@@ -104,7 +114,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         row, the log odds of ``classes_[1]``, ``W[m, 1] - W[m, 0]``. The intercepts are those of
         the origin that `X` has.
     coef_scale_, intercept_scale_ : ndarray, shape (D, M) or (D,)
-        Posterior standard deviations of the same.
+        Posterior standard deviations of the same, by `coef_scale_method_`.
+    coef_scale_method_ : str
+        ``"linear response"`` or ``"q"``.
+    response_ : Response or None
+        The linear response, about the same weights as `posterior_`.
     center_ : ndarray, shape (M,)
         What is subtracted from the inputs: their weighted mean, or zeros without an intercept.
     elbo_, gap_ : float
@@ -132,7 +146,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         self, prior_precision: float | ArrayLike | str = 1.0, intercept_precision: float = 0.01,
         family: str = "aligned", fit_intercept: bool = True,
         class_weight: dict | str | None = None, tol: float = 1e-3, max_evaluations: int = 200,
-        progress: bool = False, warm_start: bool = False,
+        progress: bool = False, warm_start: bool = False, linear_response: bool = True,
     ) -> None:  # fmt: skip
         self.prior_precision = prior_precision
         self.intercept_precision = intercept_precision
@@ -143,6 +157,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         self.max_evaluations = max_evaluations
         self.progress = progress
         self.warm_start = warm_start
+        self.linear_response = linear_response
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the posterior.
@@ -198,6 +213,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             fit_at = lru_cache(partial(self._fit_at, inputs, codes, weight, bar, start))
             self.prior_precision_, rise = self._choose_precision(inputs, weight, fit_at)
             self.posterior_ = fit_at(tuple(np.atleast_1d(self.prior_precision_)), self.tol)
+        self.response_ = None
+        if self.linear_response and isinstance(self.posterior_, AlignedPosterior):
+            K, D = self.posterior_.location.shape
+            if K * (D - 1) <= _RESPONSE:
+                self.response_ = self.posterior_.response(inputs, sample_weight=weight)
         self._describe()
         if rise:
             _warn(
@@ -266,7 +286,9 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         return self.posterior_.uncertainty(X)
 
     def sample_coef(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw coefficients and intercepts from the posterior.
+        """Draw coefficients and intercepts from q, whose scales need not be `coef_scale_`.
+
+        The method `exact` draws from the posterior itself.
 
         Parameters
         ----------
@@ -316,10 +338,78 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             If `fit` was not called or `level` is out of range.
         """
         check_is_fitted(self)
-        seen = self._in_users_origin()
-        features = [*self._feature_names(), "intercept"][: len(seen.mean)]
-        classes = self.classes_.tolist()
-        return seen.summary(feature_names=features, class_names=classes, level=level)
+        mean, scale = self._in_users_origin()
+        features = [*self._feature_names(), "intercept"][: len(mean)]
+        return summary(mean, scale, features, self.classes_.tolist(), level)
+
+    def coef_interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Return ends of central intervals of `coef_`, by `coef_scale_method_`.
+
+        Parameters
+        ----------
+        level : float
+            Probability of each interval; between 0 and 1.
+
+        Returns
+        -------
+        low, high : ndarray
+            Of the shape of `coef_`. Those of the intercepts are in `summary`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `fit` was not called or `level` is out of range.
+        """
+        check_is_fitted(self)
+        reach = NormalDist().inv_cdf((1 + checks.level(level)) / 2) * self.coef_scale_
+        return self.coef_ - reach, self.coef_ + reach
+
+    def exact(
+        self, X: ArrayLike, y: ArrayLike, n: int, rng: np.random.Generator,
+        sample_weight: ArrayLike | None = None,
+    ) -> WeightedDraws:  # fmt: skip
+        """Draw from the posterior itself, see `vilogit.axes.AlignedPosterior.exact`.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            What `fit` was given: a classifier keeps no rows.
+        n : int
+            Number of draws, at least 100.
+        rng : numpy.random.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        WeightedDraws
+            Of the weights in the origin that `X` has, the intercepts last: its own methods take
+            ``[X, 1]``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `fit` was not called, the family is not aligned, an argument is of the wrong kind,
+            or `y` holds a label that is none of `classes_`.
+
+        Warns
+        -----
+        UserWarning
+            If ``khat`` is above 0.7 or ``ess`` below 400.
+        """
+        inputs, labels = self._checked(X), _labels(y)
+        if not isinstance(self.posterior_, AlignedPosterior):
+            raise ValueError(f'exact needs family="aligned", not {self.family!r}')
+        if len(labels) != len(inputs):
+            raise ValueError(f"y has {len(labels)} labels, but X has {len(inputs)} rows")
+        strange = ~np.isin(labels, self.classes_)
+        if strange.any():
+            where = int(strange.argmax())
+            raise ValueError(f"y[{where}] is {labels[where].item()!r}; expected one of classes_")
+        codes = np.searchsorted(self.classes_, labels)
+        weight = self._weights(inputs, codes, sample_weight)
+        draws = self.posterior_.exact(inputs, codes, n, rng, sample_weight=weight)
+        W = self._users_rows() @ draws.W
+        return replace(draws, W=W)
 
     def to_arviz(self, n: int, rng: np.random.Generator) -> object:
         """Draw `n` times for ArviZ, as `sample_coef`; errors are the same.
@@ -370,6 +460,8 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         arrays |= {name: getattr(self, name) for name in _FITTED if hasattr(self, name)}
         arrays = {name: _plain(value, name) for name, value in arrays.items()}
         arrays["posterior_"] = np.frombuffer(posterior.getvalue(), np.uint8)
+        if self.response_ is not None:
+            arrays["response_"] = self.response_.inner
         storage.write(path, **arrays)
 
     @classmethod
@@ -403,6 +495,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         if not {"posterior_", "fit_intercept", "classes_", "center_"} <= arrays.keys():
             raise ValueError(f"it holds {sorted(arrays)}, which is no classifier's")
         fitted = {name: arrays.pop(name) for name in _FITTED if name in arrays}
+        inner = arrays.pop("response_", None)
         posterior = load(BytesIO(arrays.pop("posterior_").tobytes()))
         params: dict[str, Any] = {
             name: value if value.ndim else value.item() for name, value in arrays.items()
@@ -425,6 +518,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             names = fitted["feature_names_in_"].astype(object)
             checks.names(names, "feature_names_in_", range(M))
             model.feature_names_in_ = names
+        model.response_ = None
+        if inner is not None:
+            if not isinstance(posterior, AlignedPosterior):
+                raise ValueError("it holds a response, but no aligned posterior")
+            model.response_ = posterior.with_covariance(inner)
         model._describe()
         return model
 
@@ -523,24 +621,31 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _describe(self) -> None:
         """Tell in the reader's origin what the posterior says."""
-        seen = self._in_users_origin()
-        mean, scale = seen.centred()
+        mean, scale = self._in_users_origin()
         if len(self.classes_) == 2:  # centred weights are opposite then
             mean, scale = 2 * mean[:, 1:], 2 * scale[:, 1:]
         self.coef_, self.intercept_ = self._split(mean.T)
         self.coef_scale_, self.intercept_scale_ = self._split(scale.T)
-        self.elbo_, self.gap_ = seen.elbo, seen.gap
-        self.n_iter_ = len(seen.trace)
+        self.coef_scale_method_ = "q" if self.response_ is None else "linear response"
+        self.elbo_, self.gap_ = self.posterior_.elbo, self.posterior_.gap
+        self.n_iter_ = len(self.posterior_.trace)
 
-    def _in_users_origin(self) -> Posterior:
-        """Return independent weights for inputs that are not centred, right in all differences."""
-        fitted = self.posterior_
-        mean, var = fitted.weight_moments()
+    def _in_users_origin(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and scales of the centred weights for inputs that are not centred."""
+        if self.response_ is not None:
+            return self.response_.moments(self._users_rows())
+        mean, var = self.posterior_.weight_moments()
         if self.fit_intercept:  # that of the reader's origin is the logit there
-            at_origin = fitted.logit_moments(np.append(-self.center_, 1.0)[None])
+            at_origin = self.posterior_.logit_moments(self._users_rows()[-1:])
             mean, var = np.vstack([mean[:-1], at_origin[0]]), np.vstack([var[:-1], at_origin[1]])
-        q = MeanField.with_scale(mean, np.sqrt(var))
-        return MeanFieldPosterior(q, fitted.elbo, fitted.trace, fitted.gap)
+        return centred(mean, var)
+
+    def _users_rows(self) -> np.ndarray:
+        """Rows that turn weights for centred inputs into those for inputs as they come."""
+        rows = np.eye(len(self.posterior_.mean))
+        if self.fit_intercept:
+            rows[-1, :-1] = -self.center_
+        return rows
 
     def _checked(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)

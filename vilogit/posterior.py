@@ -168,10 +168,7 @@ class Posterior(ABC):
         Where the weights of a row have the variances v, that of a centred one is
         ``v[d] * (1 - 2 / D) + v.sum() / D**2``.
         """
-        mean, var = self.weight_moments()
-        D = mean.shape[1]
-        var = var * (1 - 2 / D) + var.sum(axis=1, keepdims=True) / D**2
-        return mean - mean.mean(axis=1, keepdims=True), np.sqrt(var)
+        return centred(*self.weight_moments())
 
     def summary(
         self, *, feature_names: Iterable[object] | None = None,
@@ -204,17 +201,9 @@ class Posterior(ABC):
         A centred weight is Gaussian under q, so the ends are quantiles of a Gaussian.
         """
         mean, scale = self.centred()
-        M, D = mean.shape
-        features = checks.names(feature_names, "feature_names", [f"x{m}" for m in range(M)])
-        classes = checks.names(class_names, "class_names", range(D))
-        level = checks.level(level)
-        if D == 2:  # the centred weights of a row are opposite
-            mean, scale, classes = 2 * mean[:, 1:], 2 * scale[:, 1:], ["{1} - {0}".format(*classes)]
-        tail = (1 - level) / 2
-        reach = -NormalDist().inv_cdf(tail) * scale
-        columns = ["mean", "sd", f"{100 * tail:.10g}%", f"{100 * (1 - tail):.10g}%"]
-        values = np.stack([mean, scale, mean - reach, mean + reach], axis=-1).reshape(-1, 4)
-        return tables.table(list(product(features, classes)), values, ("feature", "class"), columns)
+        features = checks.names(feature_names, "feature_names", [f"x{m}" for m in range(len(mean))])
+        classes = checks.names(class_names, "class_names", range(mean.shape[1]))
+        return summary(mean, scale, features, classes, level)
 
     def __repr__(self) -> str:
         M, D = self.mean.shape
@@ -368,6 +357,28 @@ class MeanFieldPosterior(Posterior):
         """Check means and unconstrained scales, and turn them into a posterior."""
         mean = checks.array(arrays[0], "mean", ("M", "D"))
         return cls(MeanField(mean, checks.array(arrays[1], "rho", mean.shape)), **rest)
+
+
+def centred(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and scales of independent weights, (M, D), each less its row's mean."""
+    D = mean.shape[1]
+    var = var * (1 - 2 / D) + var.sum(axis=1, keepdims=True) / D**2
+    return mean - mean.mean(axis=1, keepdims=True), np.sqrt(var)
+
+
+def summary(
+    mean: np.ndarray, scale: np.ndarray, features: Sequence[object], classes: Sequence[object],
+    level: float,
+) -> Any:  # fmt: skip
+    """Tabulate centred weights, (M, D), as `Posterior.summary` says."""
+    level = checks.level(level)
+    if len(classes) == 2:  # the centred weights of a row are opposite
+        mean, scale, classes = 2 * mean[:, 1:], 2 * scale[:, 1:], ["{1} - {0}".format(*classes)]
+    tail = (1 - level) / 2
+    reach = -NormalDist().inv_cdf(tail) * scale
+    columns = ["mean", "sd", f"{100 * tail:.10g}%", f"{100 * (1 - tail):.10g}%"]
+    values = np.stack([mean, scale, mean - reach, mean + reach], axis=-1).reshape(-1, 4)
+    return tables.table(list(product(features, classes)), values, ("feature", "class"), columns)
 
 
 def for_arviz(

@@ -19,7 +19,7 @@ _MOST = 2000  # numbers that the covariance may be about
 _ACCURACY = 1e-4  # of the averages in the curvature: of widths, too
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Response:
     """The Gaussian whose mean is the optimum's and whose covariance is its linear response.
 

@@ -17,11 +17,12 @@ from .bound import tells_nothing
 from .families import FAMILIES
 from .posterior import ConvergenceWarning, Posterior, State
 from .rows import Rows
-from .search import Search
+from .search import FINEST, Search
 
 # `benchmarks/constants.py` shows what other numbers would cost.
 _FAR, _NEAR = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
 _COARSEST = 1e-4  # accuracy of a proof, at most: beyond, single precision
+_HEAVY = 100.0  # weight of a row from which on its errors would mislead
 _REALIGN = 1.0  # gap in the principal axes at which to turn to the curvature's, in nats
 
 
@@ -56,8 +57,8 @@ def fit(
         Stop when the gap to the optimum is proven to be at most this, in nats; positive.
     accuracy : float
         Accuracy of each row's averages in the last evaluation, see `expected_softmax`; positive,
-        taken to be 1e-4 at most. Where their errors, which are part of the gap, are too large
-        for `tol`, averages get finer than that.
+        taken to be 1e-4 at most, and divided by the largest weight where that is above 100. Where
+        their errors, which are part of the gap, are too large for `tol`, averages get finer.
     max_evaluations : int
         Most evaluations of the ELBO, at least 1.
     start : Posterior, optional
@@ -129,7 +130,8 @@ def optimum(
             start = None
         # Two classes are cheap, so their averages need not be as loose.
         loose = _FAR if n_classes > 2 and start is None else _NEAR
-        accuracies = (loose, _NEAR, min(accuracy, _COARSEST))
+        accuracies = _for_heaviest(weight, loose, _NEAR, min(accuracy, _COARSEST))
+        loose = accuracies[0]
         bound = FAMILIES[family].of(rows, prior)
         bound, theta = (bound, bound.start()) if start is None else bound.resumed(start)
         if bound.provisional:
@@ -139,6 +141,17 @@ def optimum(
         if search.remaining:
             point = search.climb(bound, theta, tol, accuracies)
         return bound.posterior(point, tuple(search.trace))
+
+
+def _for_heaviest(
+    weight: np.ndarray | None, loose: float, near: float, fine: float
+) -> tuple[float, float, float]:
+    """Divide accuracies by the largest weight where that is large: so often an error counts."""
+    heaviest = 1.0 if weight is None else float(weight.max())
+    heaviest = heaviest if heaviest > _HEAVY else 1.0
+    fine = max(fine / heaviest, FINEST)
+    near = max(near / heaviest, 10 * fine)  # two accuracies, or no error could be measured
+    return max(loose / heaviest, near), near, fine
 
 
 def shortfall(posterior: Posterior, tol: float) -> str:
