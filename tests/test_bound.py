@@ -7,10 +7,11 @@ import oracles
 import pytest
 from scipy import optimize, special
 
-from vilogit import expected_softmax, rows, simulate
+from vilogit import expected_softmax, fit, rows, simulate
 from vilogit.axes import aligned_kl
-from vilogit.bound import AlignedBound, Bound, Point
+from vilogit.bound import AlignedBound, Bound, Point, PrincipalBound, tells_nothing
 from vilogit.rows import Rows
+from vilogit.search import Search
 
 PRIOR = np.array([[0.5], [1.0], [3.0]])
 
@@ -288,6 +289,88 @@ def test_the_start_ends_where_newtons_step_brings_less_than_half_a_nat(options):
     brought = loss(bound, start)[0] - loss(bound, start + step)[0]
     assert brought < 0.6  # a tenth more than the step that the metric leaves out
     assert loss(bound, 0 * start)[0] - loss(bound, start)[0] > 0.5 or not start.any()
+
+
+@cases
+def test_the_scales_of_the_optimum_are_in_reach_and_none_far_off(options):
+    bound = problem(**options)
+    square = np.sum(row_weights(bound) * bound.rows.X**2, axis=0)[:, None]
+    ends = bound.prior + np.stack([square / 4 / bound.kappa, 0 * square])
+    low, high = -np.log(ends) / 2 * np.ones((1, 1, bound.rows.n_classes))
+    np.testing.assert_allclose(bound.in_reach(low - 1e9), low, rtol=1e-12)
+    np.testing.assert_allclose(bound.in_reach(high + 1e9), high, rtol=1e-12)
+    best = Search(200).climb(bound, bound.start(), 1e-6, (1e-8, 1e-8, 1e-8)).theta[1]
+    np.testing.assert_array_equal(bound.in_reach(best), best)
+
+
+def test_the_smallest_scales_in_reach_are_those_of_labels_as_open_as_can_be():
+    bound = Bound(Rows.of(np.array([[2.0]]), np.array([0]), 2, None), np.array([[1e6]]))
+    best = Search(50).climb(bound, bound.start(), 1e-12, (1e-9, 1e-9, 1e-9)).theta[1]
+    np.testing.assert_allclose(bound.in_reach(best - 1), best, rtol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("every", [1, 3])
+def test_weights_tell_nothing_where_none_are_more_probable(weighted, every):
+    """On the way from zero through the most probable weights, up to where it is level again."""
+    bound = problem(weighted=weighted)
+    W = optimize.minimize(lambda w: loss(bound, w.reshape(3, -1)), np.zeros(9), jac=True).x
+    W = W.reshape(3, 3)
+    zero = loss(bound, 0 * W)[0]
+    level = optimize.brentq(lambda t: loss(bound, t * W)[0] - zero, 1, 100)
+    rows = bound.rows._replace(X=np.repeat(bound.rows.X, every, axis=0))
+    rows = rows._replace(y=np.repeat(rows.y, every), every=every)
+    if weighted:
+        rows = rows._replace(weight=np.repeat(rows.weight, every, axis=0))
+    for share, nothing in ((0.9, False), (1 / level, False), (0.999, False), (1.001, True)):
+        assert tells_nothing(rows, every * PRIOR, share * level * W) == nothing
+    assert tells_nothing(rows, PRIOR, 0 * W) and tells_nothing(rows, PRIOR, -W)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert tells_nothing(rows, PRIOR, 1e300 * W)
+
+
+def test_a_start_begins_in_the_axes_of_its_posterior():
+    """Its own axes where the prior is a multiple of the old, each curvature in the new units."""
+    plain = problem(n=60)
+    X, y = plain.rows.X, plain.rows.y
+    old = fit(X, y, family="aligned", prior_precision=PRIOR[:, 0], tol=1e-6, accuracy=1e-8)
+    for factor in (1.0, 4.0):
+        first = PrincipalBound.of(plain.rows, factor * PRIOR)
+        bound, theta = first.resumed(old)
+        assert bound.provisional
+        # Columns are known up to sign and order.
+        turn = np.sqrt(factor) * bound.axes.T @ (PRIOR * old.axes)
+        np.testing.assert_allclose(np.sort(np.abs(turn), axis=1), [[0, 0, 1]] * 3, atol=0.03)
+        np.testing.assert_allclose(bound.axes @ theta[0], old.mean, rtol=1e-9, atol=1e-12)
+        order = np.abs(turn).argmax(axis=1)
+        precision = 1 + (old.width**-2 - 1) / factor
+        np.testing.assert_allclose(np.exp(-2 * theta[1]), precision[order], rtol=0.01)
+        np.testing.assert_allclose(bound.rows.X, X @ bound.axes)
+
+
+def test_a_start_keeps_what_its_data_told_under_a_prior_of_another_shape():
+    plain = problem(n=60)
+    X, y = plain.rows.X, plain.rows.y
+    old = fit(X, y, family="aligned", prior_precision=PRIOR[:, 0])
+    new = np.array([[2.0], [0.1], [3.0]])
+    bound, theta = PrincipalBound.of(plain.rows, new).resumed(old)
+    inverse = np.linalg.inv(old.axes)
+    for d in range(3):
+        told = inverse.T @ np.diag(old.width[:, d] ** -2) @ inverse - np.diag(PRIOR[:, 0])
+        precision = bound.axes.T @ (told + np.diag(new[:, 0])) @ bound.axes
+        np.testing.assert_allclose(np.exp(-2 * theta[1][:, d]), np.diag(precision), rtol=1e-6)
+    np.testing.assert_allclose(bound.axes.T @ (new * bound.axes), np.eye(3), atol=1e-9)
+
+
+def test_a_start_whose_curvature_overflows_is_left_out():
+    plain = problem(n=20)
+    old = fit(plain.rows.X, plain.rows.y, family="aligned", n_classes=3)
+    first = PrincipalBound.of(plain.rows, PRIOR)
+    wild = dataclasses.replace(old, rho=np.full((3, 3), -400.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        bound, theta = first.resumed(wild)
+    assert bound is first
+    np.testing.assert_array_equal(theta, first.start())
 
 
 def test_a_point_in_the_axes_becomes_its_gaussian():

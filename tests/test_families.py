@@ -45,6 +45,9 @@ class PointPosterior(Posterior):
         checks.rng(rng)
         return np.repeat(self.W[None], n, axis=0)
 
+    def around(self, mean):
+        return dataclasses.replace(self, W=mean, elbo=np.nan, trace=(), gap=np.nan)
+
     def arrays(self):
         return (self.W,)
 
@@ -66,6 +69,9 @@ class PointBound(Bound):
         spread = rows.sample().weighted(probs * (1 - probs))
         slopes = np.stack([slope, 0 * slope])
         return Point(theta, float(value), slopes, float(gap), self.prior, probs, spread)
+
+    def resumed(self, posterior):
+        return self, np.stack([posterior.W, np.zeros_like(posterior.W)])
 
     def posterior(self, point, trace=()):
         return PointPosterior(point.theta[0], point.elbo, trace, point.gap)
@@ -229,6 +235,81 @@ def test_a_fit_proves_its_gap_and_shows_every_evaluation(family):
     assert posterior.gap <= 1e-3 and len(posterior.trace) <= 15
     assert [(s.elbo, s.gap) for s in states] == list(posterior.trace)
     np.testing.assert_allclose(states[-1].q.mean, posterior.mean)
+
+
+@families
+def test_a_fit_that_starts_at_its_end_proves_it_at_once(family):
+    X, y = problem()
+    cold = fit(X, y, family=family)
+    warm = fit(X, y, family=family, start=cold)
+    assert warm.gap <= 1e-3 and len(warm.trace) <= min(4, len(cold.trace) - 1)
+    assert warm.elbo == pytest.approx(cold.elbo, abs=2e-2)
+    assert type(warm) is type(cold) and not np.isnan(warm.elbo)
+
+
+@families
+@pytest.mark.parametrize("change", ["rows", "stronger", "weaker", "one precision", "weights"])
+def test_from_any_start_the_optimum_is_the_same(family, change):
+    X, y = problem()
+    here = {"X": X, "y": y, "prior_precision": 1.0, "n_classes": 3}
+    there = (
+        here
+        | {
+            "rows": {"X": X[:25], "y": y[:25]},
+            "stronger": {"prior_precision": 30.0},
+            "weaker": {"prior_precision": 0.03},
+            "one precision": {"prior_precision": [1.0, 50.0, 1.0, 1.0]},
+            "weights": {"sample_weight": np.linspace(0, 9, len(X))},
+        }[change]
+    )
+    start = fit(**there, family=family)
+    cold, warm = exact(**here, family=family), exact(**here, family=family, start=start)
+    assert warm.gap <= 1e-7
+    # The axes hang on the way there, nothing else does.
+    assert warm.elbo == pytest.approx(cold.elbo, abs=2e-2 if family == "aligned" else 1e-5)
+    np.testing.assert_allclose(warm.predict_proba(X), cold.predict_proba(X), atol=1e-2)
+
+
+@families
+@pytest.mark.parametrize("size", [1e3, 1e100, 1e300])
+def test_a_start_from_nowhere_is_brought_back(family, size, rng):
+    X, y = problem()
+    cold = fit(X, y, family=family)
+    start = cold.around(size * rng.standard_normal(cold.mean.shape))
+    warm = fit(X, y, family=family, start=start)
+    assert warm.gap <= 1e-3
+    assert warm.elbo == pytest.approx(cold.elbo, abs=2e-2)
+
+
+@families
+def test_around_other_means_the_gaussian_is_the_same(family):
+    posterior = fit(*problem(), family=family)
+    moved = posterior.around(2 * posterior.mean)
+    np.testing.assert_allclose(moved.mean, 2 * posterior.mean, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(moved.scale, posterior.scale)
+    assert type(moved) is type(posterior) and moved.trace == ()
+    assert np.isnan(moved.elbo) and np.isnan(moved.gap)
+    if family == "aligned":  # twice the same column: what sets them apart has no data
+        apart = posterior.around(posterior.mean + np.array([[1.0], [0.0], [0.0], [-1.0]]))
+        np.testing.assert_allclose(apart.mean, posterior.mean, atol=1e-12)
+
+
+@families
+def test_what_is_no_start_is_named(family):
+    X, y = problem()
+    start = fit(X, y, family=family)
+    other = fit(X, y, family="aligned" if family == "mean-field" else "mean-field")
+    with pytest.raises(TypeError, match=r"^start must be a Posterior, not ndarray$"):
+        fit(X, y, family=family, start=start.mean)
+    message = rf'^start is of the family "{other.family}"; expected "{family}"$'
+    with pytest.raises(ValueError, match=message):
+        fit(X, y, family=family, start=other)
+    with pytest.raises(ValueError, match=r"^start.mean has shape \(4, 3\); expected \(3, 3\)$"):
+        fit(X[:, :3], y, family=family, start=start)
+    with pytest.raises(ValueError, match=r"^start.mean has shape \(4, 3\); expected \(4, 5\)$"):
+        fit(X, y, family=family, n_classes=5, start=start)
+    with pytest.raises(ValueError, match=r"^start's (mean|W) must be finite, but holds nan"):
+        fit(X, y, family=family, start=start.around(np.nan * start.mean))
 
 
 @families

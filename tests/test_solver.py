@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 import warnings
@@ -292,6 +293,74 @@ def test_evaluations_stay_few(name):
     X, y = SETS[name]()
     used = [len(fit(X, y, family=family).trace) for family in ("mean-field", "aligned")]
     assert used[0] <= EVALUATIONS[name][0] + 1 and used[1] <= EVALUATIONS[name][1] + 1
+
+
+# The same where a fit under 1.3 times the precision is at hand: less than from nothing.
+FROM_NEARBY = {
+    "toy": (5, 6),
+    "iris": (6, 6),
+    "wine": (6, 7),
+    "breast cancer": (6, 7),
+    "separable": (7, 9),
+}
+
+
+@pytest.mark.parametrize("name", FROM_NEARBY)
+def test_a_fit_nearby_saves_evaluations(name):
+    X, y = SETS[name]()
+    for family, most in zip(("mean-field", "aligned"), FROM_NEARBY[name], strict=True):
+        nearby = fit(X, y, family=family, prior_precision=1.3)
+        warm, cold = fit(X, y, family=family, start=nearby), fit(X, y, family=family)
+        assert len(warm.trace) <= most + 1 and warm.gap <= 1e-3
+        assert warm.elbo == pytest.approx(cold.elbo, abs=1e-3 if family == "mean-field" else 0.05)
+        again = fit(X, y, family=family, start=warm)
+        assert len(again.trace) <= len(cold.trace) / 2 + 1 and again.gap <= 1e-3
+
+
+@pytest.mark.parametrize("rho", [-1e300, -400.0, -30.0, 30.0, 1e300])
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_scales_of_any_size_are_a_start(rho, family):
+    X, y = SETS["toy"]()
+    cold = fit(X, y, family=family)
+    rhos = np.full((3, 3), rho)
+    if family == "aligned":
+        start = dataclasses.replace(cold, rho=rhos)
+    else:
+        start = dataclasses.replace(cold, q=cold.q._replace(rho=rhos))
+    warm = fit(X, y, family=family, start=start)
+    assert warm.gap <= 1e-3 and len(warm.trace) <= 20
+    assert warm.elbo == pytest.approx(cold.elbo, abs=2e-2)
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_a_start_of_large_weights_under_another_prior(family):
+    X, y = SETS["toy"]()
+    for precision in (1e-250, 1e250):
+        start = fit(X * 1e-120, y, family=family, prior_precision=1e-240)
+        given = {"prior_precision": precision, "max_evaluations": 8, "tol": 1e9}
+        posterior = fit(X * np.sqrt(precision), y, family=family, start=start, **given)
+        assert np.isfinite(posterior.elbo) and np.isfinite(posterior.gap)
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_started_fit_keeps_to_its_evaluations(family, most):
+    X, y = SETS["wine"]()
+    start = fit(X, y, family=family, prior_precision=2.0)
+    with pytest.warns(ConvergenceWarning, match=f"after {most} evaluations"):
+        posterior = fit(X, y, family=family, start=start, max_evaluations=most)
+    assert len(posterior.trace) == most
+    # It begins where the start was: cold, one evaluation leaves dozens of nats.
+    assert posterior.elbo > fit(X, y, family=family).elbo - 5
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_inputs_of_single_precision_take_a_start(family):
+    X, y = SETS["iris"]()
+    double = fit(X, y, family=family)
+    single = fit(X.astype(np.float32), y, family=family, start=double)
+    assert single.elbo == pytest.approx(double.elbo, abs=2e-2)
+    assert single.mean.dtype == np.float64 and single.gap <= 1e-3
 
 
 @pytest.mark.parametrize(

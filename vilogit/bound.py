@@ -12,7 +12,7 @@ import numpy as np
 from . import axes
 from .averages import averages
 from .axes import AlignedPosterior
-from .gaussian import MeanField, inverse_softplus
+from .gaussian import MeanField, inverse_softplus, log_softplus
 from .joint import JointNewton
 from .posterior import MeanFieldPosterior, Posterior, Record
 from .rows import Rows
@@ -128,6 +128,19 @@ class Bound:
         precision = self.prior + (X * X).T @ spread / fraction / self.kappa
         return np.stack([mean, -np.log(precision) / 2])
 
+    def resumed(self, posterior: Posterior) -> tuple["Bound", np.ndarray]:
+        """Return the bound, and where to begin in it near an earlier posterior of its family."""
+        mean, rho = posterior.arrays()
+        return self, np.stack([mean, self.in_reach(log_softplus(rho))])
+
+    def in_reach(self, log_scale: np.ndarray) -> np.ndarray:
+        """Move log scales to where the optimum's are, whatever labels and means.
+
+        Averages of ``probs * (1 - probs)`` are a quarter at most, which bounds the fixed point.
+        """
+        precision = self.prior + self.rows.fold(_squares, np.add) / 4 / self.kappa
+        return np.clip(log_scale, -np.log(precision) / 2, -np.log(self.prior) / 2)
+
     def metric(self, point: Point) -> "Newton | JointNewton":
         """Return what turns slopes into steps, near a point."""
         if JointNewton.serves(self.rows, self.prior):
@@ -186,7 +199,7 @@ class AlignedBound(Bound):
 
 
 class PrincipalBound(AlignedBound):
-    """The same in the principal axes, where a loose climb finds better ones."""
+    """The same in the principal axes, or a posterior's, where a loose climb finds better ones."""
 
     provisional = True
 
@@ -208,11 +221,23 @@ class PrincipalBound(AlignedBound):
             H = axes.curvatures(some, np.maximum(point.spread, 0)) * (N / len(some))
         else:
             H = self.rows.fold(_curvatures, np.add, mean, var, accuracy)
-        H = np.eye(K) + H / self.kappa
-        rotation = axes.common_axes(H)
-        precision = np.einsum("dkk->kd", rotation.T @ H @ rotation)
-        theta = np.stack([rotation.T @ mean, -np.log(precision) / 2])
+        rotation, theta = _aligned(H / self.kappa, mean)
         return AlignedBound.within(self.axes @ rotation, self.plain), theta
+
+    def resumed(self, posterior: Posterior) -> tuple[Bound, np.ndarray]:
+        """Begin in the axes in which an earlier posterior is nearest to independent.
+
+        Its precisions, with this prior in place of its own, are as diagonal there as can be:
+        under a multiple of its prior these are its own axes, in new units.
+        """
+        _, rho, turn, prior = posterior.arrays()
+        told = np.maximum(np.exp(-2 * log_softplus(rho)) - 1, 0)  # by its data, in its axes
+        H = axes.curvatures((prior * turn).T @ self.axes, told)
+        if not np.isfinite(H * H).all():
+            return self, self.start()
+        rotation, theta = _aligned(H, self.axes.T @ (self.plain.prior * posterior.mean))
+        bound = PrincipalBound.within(self.axes @ rotation, self.plain)
+        return bound, np.stack([theta[0], bound.in_reach(theta[1])])
 
 
 class Newton:
@@ -274,6 +299,14 @@ class Newton:
         return z - z.mean(axis=1, keepdims=True)
 
 
+def tells_nothing(rows: Rows, prior: np.ndarray, W: np.ndarray) -> bool:
+    """Whether weights, (M, D), are no more probable than none at all, or too large to tell."""
+    some = rows.sample()
+    log_probs = log_softmax(some.X @ W.astype(some.X.dtype))
+    gain = np.vdot(some.one_hot(), log_probs + np.log(rows.n_classes))
+    return not gain > len(some.X) / len(rows.X) * np.sum(prior * W**2) / 2
+
+
 _Sums = tuple[float, np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]
 
 
@@ -297,6 +330,22 @@ def _sums(slab: Rows, mean: np.ndarray, var: np.ndarray, accuracy: float) -> _Su
 
 def _add(a: _Sums, b: _Sums) -> _Sums:
     return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4]
+
+
+def _squares(slab: Rows) -> np.ndarray:
+    """Return the sum over the rows of their squares, (M, 1)."""
+    return slab.weighted(slab.X * slab.X).sum(axis=0, dtype=np.float64)[:, None]
+
+
+def _aligned(H: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rotation to the axes of curvatures, (D, K, K), beside a unit prior.
+
+    Also where to begin there: the means, (K, D), turned, and the log scales of the fixed point.
+    """
+    H = np.eye(len(mean)) + H
+    rotation = axes.common_axes(H)
+    precision = np.einsum("dkk->kd", rotation.T @ H @ rotation)
+    return rotation, np.stack([rotation.T @ mean, -np.log(precision) / 2])
 
 
 def _curvatures(slab: Rows, mean: np.ndarray, var: np.ndarray, accuracy: float) -> np.ndarray:

@@ -38,6 +38,7 @@ _FEW = 2000  # rows whose order must not show in the last digits
 _DECADES = (-4, 6)  # reach of the search from the inputs' own scale: beyond, nothing changes
 _NEAR_ENOUGH = 4e-3  # where the search stops, in decades: a hundredth of the precision
 _SEARCH_TOL = 1e-3  # gap of its fits in nats, at most: the slope has digits enough then
+_NEARBY = 0.5  # decades of the precision beyond which an earlier fit is no shorter way
 _SCAN_TOL = 0.1  # the same where it only looks for the highest of several tops
 _SCAN = 8  # most places at which it looks
 _SMALLEST = 1e-290  # a square of inputs below which precisions would lose digits
@@ -87,6 +88,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         Most evaluations of the evidence lower bound in a fit.
     progress : bool
         Whether to show a progress bar (tqdm).
+    warm_start : bool
+        Whether `fit` begins at `posterior_`, where there is one, see `start` of `vilogit.fit`:
+        half the evaluations, where rows and precision are nearly the same. It begins anew where
+        classes, number of features, family or `fit_intercept` are others, and at precisions
+        three times lower or higher.
 
     Attributes
     ----------
@@ -126,7 +132,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         self, prior_precision: float | ArrayLike | str = 1.0, intercept_precision: float = 0.01,
         family: str = "aligned", fit_intercept: bool = True,
         class_weight: dict | str | None = None, tol: float = 1e-3, max_evaluations: int = 200,
-        progress: bool = False,
+        progress: bool = False, warm_start: bool = False,
     ) -> None:  # fmt: skip
         self.prior_precision = prior_precision
         self.intercept_precision = intercept_precision
@@ -136,6 +142,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         self.tol = tol
         self.max_evaluations = max_evaluations
         self.progress = progress
+        self.warm_start = warm_start
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the posterior.
@@ -173,6 +180,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         with _columns_named(X):
             columns, _ = validate_data(self, X, y, accept_sparse="csr", dtype=_DTYPES)
         columns, labels = _dense(columns), _labels(y)
+        earlier = dict(vars(self)) if self.warm_start else {}
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
@@ -186,7 +194,8 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         inputs = self._inputs(columns)
         with _progress_bar(self.progress) as bar:
             # Kept: the search comes back to its ends, and the fit to where it stopped.
-            fit_at = lru_cache(partial(self._fit_at, inputs, codes, weight, bar))
+            start = self._start(earlier)
+            fit_at = lru_cache(partial(self._fit_at, inputs, codes, weight, bar, start))
             self.prior_precision_, rise = self._choose_precision(inputs, weight, fit_at)
             self.posterior_ = fit_at(tuple(np.atleast_1d(self.prior_precision_)), self.tol)
         self._describe()
@@ -441,15 +450,44 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _fit_at(
         self, inputs: np.ndarray, codes: np.ndarray, weight: np.ndarray, bar: _Callback,
-        precision: tuple[float, ...], tol: float,
+        start: Callable[[ArrayLike], Posterior | None], precision: tuple[float, ...], tol: float,
     ) -> Posterior:  # fmt: skip
         """Fit under one precision of the coefficients, or one for each feature."""
         return optimum(
             inputs, codes, len(self.classes_), prior_precision=self._prior(precision),
             # Few rows are weighed in any case: the digits then do not hang on the rows' order.
             sample_weight=weight if len(codes) <= _FEW or (weight != 1).any() else None,
-            family=self.family, tol=tol, max_evaluations=self.max_evaluations, callback=bar,
+            family=self.family, tol=tol, max_evaluations=self.max_evaluations,
+            start=start(precision), callback=bar,
         )  # fmt: skip
+
+    def _start(self, earlier: dict[str, Any]) -> Callable[[ArrayLike], Posterior | None]:
+        """Return what an earlier fit left to begin at, as a function of the precision."""
+        posterior = self._from_new_center(**earlier) if "posterior_" in earlier else None
+
+        def start(precision: ArrayLike) -> Posterior | None:
+            if posterior is None:
+                return None
+            decades = np.log10(np.divide(precision, earlier["prior_precision_"]))
+            return posterior if np.abs(decades).max() < _NEARBY else None
+
+        return start
+
+    def _from_new_center(
+        self, posterior_: Posterior, center_: np.ndarray, classes_: np.ndarray, **_: Any
+    ) -> Posterior | None:
+        """Return an earlier posterior, of this kind, for inputs less the new center, or None."""
+        shape = len(self.center_) + bool(self.fit_intercept), len(self.classes_)
+        if (
+            (posterior_.family, posterior_.mean.shape) != (self.family, shape)
+            or center_.shape != self.center_.shape
+            or not np.array_equal(classes_, self.classes_)
+        ):
+            return None
+        mean = posterior_.mean.copy()
+        if self.fit_intercept:  # that of a new center is the logit there
+            mean[-1] += (self.center_ - center_) @ mean[:-1]
+        return posterior_.around(mean)
 
     def _prior(self, precision: ArrayLike) -> np.ndarray:
         """Precisions of all weights, that of the intercept last."""

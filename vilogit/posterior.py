@@ -5,7 +5,7 @@ A family adds what is its own, the moments, the draws and the arrays of its file
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import product
 from statistics import NormalDist
@@ -131,6 +131,14 @@ class Posterior(ABC):
     @abstractmethod
     def from_arrays(cls, arrays: Sequence[np.ndarray], **rest: Any) -> Self:
         """Check arrays, as if a user had typed them in, and turn them into a posterior."""
+
+    @abstractmethod
+    def around(self, mean: np.ndarray) -> Self:
+        """Return the same Gaussian around other means, (M, D), as a start for `fit`.
+
+        Nothing is known of its ELBO: that is NaN. The means are taken as they come, but for
+        directions that the family has no place for.
+        """
 
     def marginals(self) -> MeanField:
         """Means and scales of the single weights, as independent ones."""
@@ -348,6 +356,10 @@ class MeanFieldPosterior(Posterior):
         n = checks.size(n, "n", at_least=0)
         checks.rng(rng)
         return self.mean + self.scale * rng.standard_normal((n, *self.mean.shape))
+
+    def around(self, mean: np.ndarray) -> Self:
+        """Return the same Gaussian around other means; see `Posterior`."""
+        return replace(self, q=MeanField(mean, self.q.rho), elbo=np.nan, trace=(), gap=np.nan)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Means and unconstrained scales, (M, D) each."""

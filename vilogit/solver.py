@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .bound import tells_nothing
 from .families import FAMILIES
 from .posterior import ConvergenceWarning, Posterior, State
 from .rows import Rows
@@ -27,7 +28,7 @@ _REALIGN = 1.0  # gap in the principal axes at which to turn to the curvature's,
 def fit(
     X: ArrayLike, y: ArrayLike, *, prior_precision: ArrayLike = 1.0, family: str = "mean-field",
     n_classes: int | None = None, sample_weight: ArrayLike | None = None, tol: float = 1e-3,
-    accuracy: float = 1e-5, max_evaluations: int = 200,
+    accuracy: float = 1e-5, max_evaluations: int = 200, start: Posterior | None = None,
     callback: Callable[[State], object] | None = None,
 ) -> Posterior:  # fmt: skip
     """Fit by exact expectations: deterministic, nothing to tune, with a proven gap.
@@ -59,6 +60,12 @@ def fit(
         for `tol`, averages get finer than that.
     max_evaluations : int
         Most evaluations of the ELBO, at least 1.
+    start : Posterior, optional
+        Of the same family and shape, to begin at: that of nearly the same rows under nearly the
+        same prior saves half of the evaluations, that of a prior ten times as strong or as weak
+        none. The optimum in given axes is the same from any start. The aligned family turns to
+        its axes from those of `start`, which may be worth a hundredth of a nat more or less, and
+        tenths where several are nearly as good. Means no more probable than zero are no start.
     callback : callable, optional
         Called with a `State` after every evaluation; the aligned family shows the means and
         scales of the single weights. Where it raises StopIteration, the fit stops and returns
@@ -89,7 +96,8 @@ def fit(
     labels, D = checks.labels(y, len(X), n_classes)
     posterior = optimum(
         X, labels, D, prior_precision=prior_precision, family=family, sample_weight=sample_weight,
-        tol=tol, accuracy=accuracy, max_evaluations=max_evaluations, callback=callback,
+        tol=tol, accuracy=accuracy, max_evaluations=max_evaluations, start=start,
+        callback=callback,
     )  # fmt: skip
     if not posterior.gap <= tol:
         warnings.warn(shortfall(posterior, tol), ConvergenceWarning, stacklevel=2)
@@ -99,7 +107,7 @@ def fit(
 def optimum(
     X: np.ndarray, labels: np.ndarray, n_classes: int, *, prior_precision: ArrayLike, family: str,
     sample_weight: ArrayLike | None, tol: float, accuracy: float = 1e-5, max_evaluations: int,
-    callback: Callable[[State], object] | None,
+    start: Posterior | None, callback: Callable[[State], object] | None,
 ) -> Posterior:  # fmt: skip
     """Do as `fit`, of checked inputs and labels, and leave the warning to the caller."""
     prior = checks.prior_precision(prior_precision, X.shape[1]) * np.ones((X.shape[1], 1))
@@ -110,15 +118,20 @@ def optimum(
         raise ValueError(f"family must be {names}, not {family!r}")
     tol = float(checks.positive(tol, "tol", ()))
     accuracy = float(checks.positive(accuracy, "accuracy", ()))
+    if start is not None:
+        _check_start(start, family, (X.shape[1], n_classes))
     search = Search(checks.size(max_evaluations, "max_evaluations", at_least=1), callback)
 
-    # Two classes are cheap, so their averages need not be as loose.
-    loose = _FAR if n_classes > 2 else _NEAR
-    accuracies = (loose, _NEAR, min(accuracy, _COARSEST))
     # Inputs near the largest of numbers end in infinite gaps.
     with np.errstate(over="ignore", invalid="ignore"):
-        bound = FAMILIES[family].of(Rows.of(X, labels, n_classes, weight), prior)
-        theta = bound.start()
+        rows = Rows.of(X, labels, n_classes, weight)
+        if start is not None and tells_nothing(rows, prior, start.mean):
+            start = None
+        # Two classes are cheap, so their averages need not be as loose.
+        loose = _FAR if n_classes > 2 and start is None else _NEAR
+        accuracies = (loose, _NEAR, min(accuracy, _COARSEST))
+        bound = FAMILIES[family].of(rows, prior)
+        bound, theta = (bound, bound.start()) if start is None else bound.resumed(start)
         if bound.provisional:
             point = search.climb(bound, theta, _REALIGN, (loose, loose, loose))
             if search.remaining:
@@ -134,3 +147,14 @@ def shortfall(posterior: Posterior, tol: float) -> str:
         f"fit stopped after {len(posterior.trace)} evaluations with a gap of {posterior.gap:.3g} "
         f"nats, above tol={tol:g}; raise max_evaluations or tol, or scale the inputs"
     )
+
+
+def _check_start(start: Posterior, family: str, shape: tuple[int, int]) -> None:
+    """Refuse to begin at what is no posterior of this family and shape, or holds no numbers."""
+    if not isinstance(start, Posterior):
+        raise TypeError(f"start must be a Posterior, not {type(start).__name__}")
+    if start.family != family:
+        raise ValueError(f'start is of the family "{start.family}"; expected "{family}"')
+    for name, part in zip(start.parts, start.arrays(), strict=True):
+        checks.array(part, f"start's {name}", np.shape(part))
+    checks.array(start.mean, "start.mean", shape)
