@@ -36,6 +36,7 @@ BENIGN = datasets.load_breast_cancer().target
     [
         VariationalLogisticRegression(),
         VariationalLogisticRegression(family="mean-field", class_weight="balanced"),
+        VariationalLogisticRegression(warm_start=True),
     ]
 )
 def test_scikit_learns_own_checks(estimator, check):
@@ -294,6 +295,116 @@ def test_one_precision_for_each_feature():
 def test_a_fit_that_runs_out_warns():
     with pytest.warns(ConvergenceWarning, match="after 3 evaluations"):
         VariationalLogisticRegression(max_evaluations=3).fit(IRIS, SPECIES)
+
+
+# One fit after another.
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """What each fit begins at, in turn."""
+    seen = []
+
+    def watched(*args, **options):
+        seen.append(options["start"])
+        return optimum(*args, **options)
+
+    monkeypatch.setattr("vilogit.estimator.optimum", watched)
+    return seen
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+@pytest.mark.parametrize("labels", [SPECIES, SPECIES == "virginica"])
+def test_a_warm_start_is_half_the_way(family, labels):
+    cold = VariationalLogisticRegression(family=family).fit(IRIS, labels)
+    model = VariationalLogisticRegression(family=family, warm_start=True)
+    most = np.arange(150) % 15 > 0
+    model.fit(IRIS[most], labels[most]).fit(IRIS, labels)
+    assert model.gap_ <= 1e-3 and model.n_iter_ <= cold.n_iter_
+    assert model.elbo_ == pytest.approx(cold.elbo_, abs=2e-2)
+    np.testing.assert_allclose(model.predict_proba(IRIS), cold.predict_proba(IRIS), atol=1e-2)
+    assert model.fit(IRIS, labels).n_iter_ <= cold.n_iter_ / 2
+
+
+def test_only_a_warm_start_begins_at_what_was_there(starts):
+    model = VariationalLogisticRegression().fit(IRIS, SPECIES)
+    first = model.posterior_
+    model.fit(IRIS, SPECIES)
+    model.set_params(warm_start=True).fit(IRIS, SPECIES)
+    clone(model).fit(IRIS, SPECIES)
+    assert [start is not None for start in starts] == [False, False, True, False]
+    np.testing.assert_allclose(starts[2].mean, first.mean, rtol=1e-9)
+    np.testing.assert_array_equal(starts[2].scale, first.scale)
+
+
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_a_warm_start_knows_the_old_logits_from_the_new_center(family, intercept, starts):
+    model = VariationalLogisticRegression(
+        family=family, fit_intercept=intercept, warm_start=True
+    ).fit(IRIS[::2] + 5, SPECIES[::2])
+    before, old = model.center_, model.posterior_
+    weight = np.linspace(0, 3, 150)
+    model.fit(IRIS + 5, SPECIES, weight)
+    assert intercept == (np.abs(model.center_ - before).max() > 0.3)
+    ones = np.ones((150, int(intercept)))
+    was, _ = old.logit_moments(np.column_stack([IRIS + 5 - before, ones]))
+    now, _ = starts[1].logit_moments(np.column_stack([IRIS + 5 - model.center_, ones]))
+    np.testing.assert_allclose(now, was, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "X", "labels"),
+    [
+        ({}, IRIS[:, :3], SPECIES),
+        ({}, IRIS, np.char.upper(SPECIES)),
+        ({}, IRIS, np.arange(150) % 3),
+        ({}, IRIS, SPECIES == "setosa"),
+        ({"family": "mean-field"}, IRIS, SPECIES),
+        ({"fit_intercept": False}, IRIS, SPECIES),
+        ({"prior_precision": 3.5}, IRIS, SPECIES),
+        ({"prior_precision": 1 / 3.5}, IRIS, SPECIES),
+        ({"prior_precision": [1.0, 1.0, 10.0, 1.0]}, IRIS, SPECIES),
+    ],
+)
+def test_what_is_no_longer_alike_starts_anew(options, X, labels, starts):
+    model = VariationalLogisticRegression(warm_start=True).fit(IRIS, SPECIES)
+    model.set_params(**options).fit(X, labels)
+    again = VariationalLogisticRegression(warm_start=True, **options).fit(X, labels)
+    assert starts == [None] * 3
+    np.testing.assert_array_equal(model.coef_, again.coef_)
+    model.set_params(prior_precision=np.multiply(2.5, model.prior_precision)).fit(X, labels)
+    assert starts[3] is not None
+
+
+def test_a_fit_that_failed_is_no_start():
+    model = VariationalLogisticRegression(warm_start=True, prior_precision=[1.0, 1, 1, 1])
+    model.fit(IRIS, SPECIES)
+    model.set_params(prior_precision=[1.0, 1], tol=0)
+    with pytest.raises(ValueError, match="tol must be positive"):
+        model.fit(IRIS[:, :2], SPECIES)
+    model.set_params(prior_precision=[1.0, 1, 1, 1], tol=1e-3)
+    cold = VariationalLogisticRegression().fit(IRIS, SPECIES)
+    assert model.fit(IRIS, SPECIES).elbo_ == pytest.approx(cold.elbo_, abs=1e-2)
+
+
+def test_a_loaded_model_starts_where_the_saved_one_ended(tmp_path):
+    VariationalLogisticRegression(warm_start=True).fit(IRIS, SPECIES).save(tmp_path / "model")
+    model = VariationalLogisticRegression.load(tmp_path / "model")
+    assert model.warm_start is True
+    assert model.fit(IRIS, SPECIES).n_iter_ <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+def test_a_warm_search_finds_the_same_precision(family, starts):
+    model = VariationalLogisticRegression("evidence", family=family, warm_start=True)
+    model.fit(TUMOURS, BENIGN)
+    found = model.prior_precision_
+    assert starts == [None] * len(starts)
+    model.fit(TUMOURS, BENIGN)
+    assert starts[-1] is not None
+    assert model.prior_precision_ == pytest.approx(found, rel=2e-2)
 
 
 # The precision by the evidence.
@@ -808,6 +919,7 @@ def kinds_of_labels():
         {},
         {"prior_precision": [1.0, 2.0, 3.0, 4.0], "family": "mean-field", "fit_intercept": False},
         {"prior_precision": 3, "class_weight": "balanced", "tol": 0.1, "progress": False},
+        {"warm_start": True},
     ],
 )
 def test_what_was_saved_comes_back(labels, options, tmp_path):
