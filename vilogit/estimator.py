@@ -90,7 +90,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         Whether to show a progress bar (tqdm).
     warm_start : bool
         Whether `fit` begins at `posterior_`, where there is one, see `start` of `vilogit.fit`:
-        half the evaluations, where rows and precision are nearly the same. It begins anew where
+        fewer evaluations, where rows and precision are nearly the same. It begins anew where
         classes, number of features, family or `fit_intercept` are others, and at precisions
         three times lower or higher.
 
