@@ -316,7 +316,7 @@ def starts(monkeypatch):
 
 @pytest.mark.parametrize("family", ["mean-field", "aligned"])
 @pytest.mark.parametrize("labels", [SPECIES, SPECIES == "virginica"])
-def test_a_warm_start_is_half_the_way(family, labels):
+def test_a_warm_start_needs_fewer_evaluations(family, labels):
     cold = VariationalLogisticRegression(family=family).fit(IRIS, labels)
     model = VariationalLogisticRegression(family=family, warm_start=True)
     most = np.arange(150) % 15 > 0

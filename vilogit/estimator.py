@@ -94,10 +94,9 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         Whether to show a progress bar (tqdm).
     warm_start : bool
         Whether `fit` begins at `posterior_`, where there is one, see `start` of `vilogit.fit`:
-        half the evaluations, where rows and precision are nearly the same. It begins anew where
+        fewer evaluations, where rows and precision are nearly the same. It begins anew where
         classes, number of features, family or `fit_intercept` are others, and at precisions
         three times lower or higher.
-
     linear_response : bool
         Whether scales and intervals of coefficients are those of the optimum's linear response,
         :eq:`eq-linear-response`, where the family is aligned and K (D - 1), K being the number of
