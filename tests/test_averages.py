@@ -507,9 +507,9 @@ def test_log_probabilities_of_the_largest_numbers_are_finite():
 
 def test_log_probabilities_of_three_classes_are_those_of_their_averages(rng):
     mean, var = 5 * rng.standard_normal((20, 3)), rng.uniform(0, 30, (20, 3))
-    probs = expected_softmax(mean, var).probs
-    np.testing.assert_array_equal(expected_log_probs(mean, var), np.log(probs))
-    assert np.isfinite(expected_log_probs([[0.0, -1e9, -1e9]] * np.ones((1, 3)), var[:1])).all()
+    probs = expected_softmax(mean, var, accuracy=1e-9).probs
+    some = probs > 1e-2  # of those below, `test_tails.py` knows more
+    np.testing.assert_array_equal(expected_log_probs(mean, var)[some], np.log(probs)[some])
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -529,6 +529,6 @@ def test_a_posterior_predicts_probabilities_and_their_logarithms(n_classes, rng)
             assert log_probs[n, 1] == pytest.approx(expected, abs=5e-10)
     else:
         np.testing.assert_array_equal(probs, expected_softmax(*moments).probs)
-        np.testing.assert_array_equal(log_probs, np.log(probs))
+        np.testing.assert_allclose(np.exp(log_probs), probs, atol=1e-6)
     with pytest.raises(ValueError, match=r"X has shape \(2, 1\); expected \(N, 2\)"):
         posterior.predict_log_proba(X[:, :1])

@@ -8,7 +8,9 @@ import pytest
 from test_solver import SETS
 
 from vilogit import ConvergenceWarning, fit
+from vilogit.averages import averages
 from vilogit.bound import Bound, Point
+from vilogit.race import Averages
 from vilogit.search import Search, bfgs
 
 
@@ -100,6 +102,103 @@ def test_far_from_the_top_averages_are_coarse_and_the_proof_is_fine():
 
 def test_a_step_is_no_longer_than_the_bound_allows():
     assert asked(Hill(9.0, share=0.25))[0] == [0.25]
+
+
+class Fog:
+    """A parabola with its top at 2, seen with errors that fall with the accuracy."""
+
+    provisional, exact = False, False
+
+    def __init__(self, of_slope, of_value):
+        self.of_slope, self.of_value, self.seen = of_slope, of_value, []
+
+    def evaluate(self, theta, accuracy):
+        left = 2 - theta
+        slope = left + self.of_slope * accuracy
+        value = -float(left @ left) / 2 + self.of_value * accuracy
+        point = Point(theta, value, slope, float(slope @ slope) / 2, None, None, None)
+        self.seen.append((accuracy, point))
+        return point
+
+    def difference(self, a, b):
+        return float(np.abs(a.slope - b.slope)[0]), abs(a.elbo - b.elbo)
+
+    def metric(self, point):
+        return self
+
+    def direction(self, point, slope):
+        return slope
+
+    def longest(self, way):
+        return 1.0
+
+
+def climb_in_fog(fog, tol, most=50):
+    """Search for the top from 0; the accuracies of all evaluations, and the end."""
+    search = Search(most)
+    end = search.climb(fog, np.zeros(1), tol, (3e-2, 1e-3, 1e-5))
+    return [accuracy for accuracy, _ in fog.seen], end, search
+
+
+@pytest.mark.parametrize(("of_slope", "of_value"), [(1.0, 0.0), (0.0, 1.0), (-2.0, 3.0)])
+def test_the_gap_holds_what_slope_and_value_may_be_off(of_slope, of_value):
+    """A tenth of what they changed by, a hundredth of the accuracy being left."""
+    fog = Fog(of_slope, of_value)
+    accuracies, end, search = climb_in_fog(fog, 0.1)
+    assert accuracies[-2:] == [3e-2, 1e-5]
+    coarse, fine = (point for _, point in fog.seen[-2:])
+    of_slope, of_value = fog.difference(fine, coarse)
+    expected = (abs(fine.slope[0]) + 0.1 * of_slope) ** 2 / 2 + 0.1 * of_value
+    assert end.gap == pytest.approx(expected, rel=1e-12) and end.gap > fine.gap
+    assert search.trace[-1].gap == end.gap
+    # The value at the top is zero.
+    assert end.gap >= -end.elbo
+
+
+@pytest.mark.parametrize(
+    ("of_value", "finest"), [(0.1, 1e-5), (1e3, 1e-7), (1e5, 1e-9), (1e7, 1e-9)]
+)
+def test_where_errors_exceed_the_tolerance_averages_get_finer(of_value, finest):
+    accuracies, end, _ = climb_in_fog(Fog(0.0, of_value), 1e-3)
+    np.testing.assert_allclose(
+        sorted(set(accuracies)), [a for a in (1e-9, 1e-7, 1e-5, 3e-2) if a > 0.9 * finest]
+    )
+    # At the finest of all nothing is left to do.
+    assert (end.gap <= 1e-3) == (of_value < 1e7)
+    assert end.gap >= abs(end.elbo)
+
+
+@pytest.mark.parametrize("of_slope", [30.0, 3e3])
+def test_errors_of_the_slope_make_averages_finer_too(of_slope):
+    accuracies, end, _ = climb_in_fog(Fog(of_slope, 0.0), 1e-6)
+    assert min(accuracies) < 2e-7 and end.gap <= 1e-6
+    assert -end.elbo <= end.gap
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_gap_is_infinite_until_its_errors_are_measured(most):
+    accuracies, end, search = climb_in_fog(Fog(0.1, 0.1), 1e-3, most)
+    assert accuracies[-1] == 1e-5 and len(search.trace) == most
+    assert (end.gap == np.inf) == (most == 1)
+
+
+@pytest.mark.parametrize(("factor", "proven"), [(1.0, True), (1e7, False)])
+def test_a_fit_warns_where_errors_cannot_be_brought_down(factor, proven, monkeypatch):
+    """Averages of log-sum-exp that are off by so many times the accuracy, row by row."""
+    X, y = SETS["toy"]()
+    exact = fit(X, y)
+
+    def off(mean, var, accuracy, single=True):
+        lse, *rest = averages(mean, var, accuracy, single)
+        return Averages(lse + factor * accuracy, *rest)
+
+    monkeypatch.setattr("vilogit.bound.averages", off)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = fit(X, y)
+    assert [w.category for w in caught] == [ConvergenceWarning] * (not proven)
+    assert (posterior.gap <= 1e-3) == proven and np.isfinite(posterior.gap)
+    assert abs(posterior.elbo - exact.elbo) <= posterior.gap + exact.gap
 
 
 def test_memory_is_that_of_bfgs(rng):

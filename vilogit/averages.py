@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from . import checks
 from .race import Averages, Grid, make_grid, race
 from .softmax import sigmoid
+from .tails import log_average
 from .wide import difference_of_wide, log_normal_cdf, logistic_rule, race_of_wide
 
 _SMALL = -2.0  # bin of the rows that the expansion serves, below all others
@@ -27,6 +28,8 @@ _SMALL = -2.0  # bin of the rows that the expansion serves, below all others
 _WIDE = 4.0, 5.0
 _OCTAVES = 8.0  # of variance in such a bin
 _FAR = 1e300  # below the highest logit: no chance
+_RARE = 1e-3  # below this a probability gets a rule of its own, for the sake of its logarithm
+_SQUARE = 100  # most classes for that: its cost grows with their square
 _LOGISTIC = 5.0  # from this width on, a difference is averaged over logistic noise
 _PIECES = 60  # scores that a row of such a bin has, more or less
 _FEW_ARRAYS, _MANY_ARRAYS = 100_000, 10_000  # numbers in each temporary array: all in the cache
@@ -81,13 +84,26 @@ def expected_softmax(
 
 
 def expected_log_probs(mean: np.ndarray, var: np.ndarray) -> np.ndarray:
-    """Logarithms of the averaged probabilities, (N, D); those of two classes in either tail."""
+    """Logarithms of the averaged probabilities, (N, D), right however small these are.
+
+    To 1e-9 for two classes, to 1e-6 for more; beyond `_SQUARE` none is known below 1e-9.
+    """
     if mean.shape[1] > 2:
-        return np.log(np.maximum(expected_softmax(mean, var).probs, np.finfo(np.float64).tiny))
+        return _log_race(mean, var)
     with np.errstate(over="ignore"):  # beyond, one class has no chance, or both have the same
         center = np.clip(mean[:, 1] - mean[:, 0], -_FAR, _FAR)
         square = var.sum(axis=1)
         return np.stack([_log_sigmoid(-center, square), _log_sigmoid(center, square)], axis=1)
+
+
+def _log_race(mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+    probs = expected_softmax(mean, var, accuracy=1e-9).probs
+    log_probs = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
+    if mean.shape[1] <= _SQUARE:
+        rare = np.nonzero(probs < _RARE)
+        # Of the largest numbers, which have no digits left, this much is known all the same.
+        log_probs[rare] = np.minimum(log_average(mean, var, *rare), np.log(_RARE))
+    return log_probs
 
 
 def _log_sigmoid(center: np.ndarray, var: np.ndarray) -> np.ndarray:

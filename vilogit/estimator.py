@@ -257,7 +257,7 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithm of `predict_proba`, finite also where a probability underflows.
 
-        Exact in either tail with two classes, see `vilogit.Posterior.predict_log_proba`.
+        Exact however small it is, see `vilogit.Posterior.predict_log_proba`.
         """
         X = self._checked(X)
         return self.posterior_.predict_log_proba(X)

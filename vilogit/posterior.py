@@ -239,9 +239,10 @@ class Posterior(ABC):
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithms of `predict_proba`, shape (N, D), at most zero.
 
-        With two classes they are exact to nine digits in either tail, also where the probability
-        underflows. With more, a probability far below 1e-6 has no digits, and its logarithm none.
-        Parameters and errors are those of `logit_moments`.
+        However small a probability is, also where it underflows, its logarithm is exact to 1e-9
+        with two classes and to 1e-6 with up to a hundred. With more than that, a probability far
+        below 1e-9 has no digits, and its logarithm none. Parameters and errors are those of
+        `logit_moments`.
         """
         return expected_log_probs(*self.logit_moments(X))
 
