@@ -28,7 +28,7 @@ _SMALL = -2.0  # bin of the rows that the expansion serves, below all others
 _WIDE = 4.0, 5.0
 _OCTAVES = 8.0  # of variance in such a bin
 _FAR = 1e300  # below the highest logit: no chance
-_RARE = 1e-3  # below this a probability gets a rule of its own, for the sake of its logarithm
+_RARE = 1e-5  # below this a probability gets a rule of its own, for the sake of its logarithm
 _SQUARE = 100  # most classes for that: its cost grows with their square
 _LOGISTIC = 5.0  # from this width on, a difference is averaged over logistic noise
 _PIECES = 60  # scores that a row of such a bin has, more or less
@@ -86,7 +86,7 @@ def expected_softmax(
 def expected_log_probs(mean: np.ndarray, var: np.ndarray) -> np.ndarray:
     """Logarithms of the averaged probabilities, (N, D), right however small these are.
 
-    To 1e-9 for two classes, to 1e-6 for more; beyond `_SQUARE` none is known below 1e-9.
+    To 1e-9 for two classes, to 1e-4 or better for more; beyond `_SQUARE` none is known below 1e-9.
     """
     if mean.shape[1] > 2:
         return _log_race(mean, var)

@@ -240,7 +240,7 @@ class Posterior(ABC):
         """Logarithms of `predict_proba`, shape (N, D), at most zero.
 
         However small a probability is, also where it underflows, its logarithm is exact to 1e-9
-        with two classes and to 1e-6 with up to a hundred. With more than that, a probability far
+        with two classes and to 1e-4 or better with up to a hundred. With more than that, a probability far
         below 1e-9 has no digits, and its logarithm none. Parameters and errors are those of
         `logit_moments`.
         """
