@@ -240,9 +240,9 @@ class Posterior(ABC):
         """Logarithms of `predict_proba`, shape (N, D), at most zero.
 
         However small a probability is, also where it underflows, its logarithm is exact to 1e-9
-        with two classes and to 1e-4 or better with up to a hundred. With more than that, a probability far
-        below 1e-9 has no digits, and its logarithm none. Parameters and errors are those of
-        `logit_moments`.
+        with two classes, and to 1e-4 or better with up to a hundred. With more than that, a
+        probability far below 1e-9 has no digits, and its logarithm none. Parameters and errors
+        are those of `logit_moments`.
         """
         return expected_log_probs(*self.logit_moments(X))
 
