@@ -221,7 +221,8 @@ def plot_coefficients(
     ----------
     posterior : Posterior or classifier
         What `vilogit.fit` or `vilogit.fit_sgd` returned, or a fitted
-        `vilogit.VariationalLogisticRegression`.
+        `vilogit.VariationalLogisticRegression`, of which its ``coef_`` and ``coef_scale_`` are
+        drawn.
     feature_names : sequence of str, optional
         A name for each feature; a classifier's intercept is named "intercept". By default the
         classifier's ``feature_names_in_``, where it has them, or x₁ to x_M.
@@ -249,10 +250,9 @@ def plot_coefficients(
         expected = "posterior must be a posterior or a fitted classifier"
         raise TypeError(f"{expected}, not {model!r:.80}; of a pipeline, pass the last step")
     level = checks.level(level)
-    mean, scale = posterior.centred()
-    n_rows, n_classes = mean.shape
+    n_rows, n_classes = posterior.mean.shape
     # A classifier knows names, and its intercept is a row more than it has features.
-    n_features = getattr(model, "n_features_in_", len(mean))
+    n_features = getattr(model, "n_features_in_", n_rows)
     features = [f"$x_{{{m}}}$" for m in range(1, n_features + 1)]
     features = getattr(model, "feature_names_in_", features)
     classes = getattr(model, "classes_", range(n_classes))
@@ -260,8 +260,14 @@ def plot_coefficients(
     rows += ["intercept"] * (n_rows - n_features)
     names = _names(class_names, classes, "class_names")
     signs, what = _signs(n_classes), "centred weight"
-    if n_classes == 2:  # the centred weights are each other's negative
-        mean, scale = mean[:, 1:] - mean[:, :1], 2 * scale[:, 1:]
+    if model is posterior:
+        mean, scale = posterior.centred()
+        if n_classes == 2:  # the centred weights are each other's negative
+            mean, scale = 2 * mean[:, 1:], 2 * scale[:, 1:]
+    else:  # a classifier's are in the reader's origin, and as wide as the posterior
+        mean = np.column_stack([model.coef_, model.intercept_])[:, :n_rows].T
+        scale = np.column_stack([model.coef_scale_, model.intercept_scale_])[:, :n_rows].T
+    if n_classes == 2:
         names, signs, what = names[1:], signs[1:], f"log odds of {names[1]} against {names[0]}"
 
     n_series = len(names)
