@@ -14,9 +14,8 @@ from numpy.typing import ArrayLike
 
 from . import checks, storage
 from .families import load
-from .gaussian import MeanField
 from .posterior import ConvergenceWarning as _Ours
-from .posterior import MeanFieldPosterior, Posterior, State, for_arviz
+from .posterior import Posterior, State, for_arviz, summarise
 from .solver import optimum, shortfall
 
 try:
@@ -75,7 +74,8 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         Precision of the prior of the intercepts, at `center_`. The default, 0.01, is weak: a
         standard deviation of 10 for the logarithm of a class's odds.
     family : str
-        Shape of the posterior, ``"aligned"`` or ``"mean-field"``, see `vilogit.fit`.
+        Shape of the posterior, ``"aligned"``, ``"mean-field"`` or, for small problems,
+        ``"full-rank"``, see `vilogit.fit`.
     fit_intercept : bool
         Whether the model has an intercept for each class.
     class_weight : dict or str, optional
@@ -307,10 +307,10 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
             If `fit` was not called or `level` is out of range.
         """
         check_is_fitted(self)
-        seen = self._in_users_origin()
-        features = [*self._feature_names(), "intercept"][: len(seen.mean)]
+        mean, scale = self._centred()
+        features = [*self._feature_names(), "intercept"][: len(mean)]
         classes = self.classes_.tolist()
-        return seen.summary(feature_names=features, class_names=classes, level=level)
+        return summarise(mean, scale, feature_names=features, class_names=classes, level=level)
 
     def to_arviz(self, n: int, rng: np.random.Generator) -> object:
         """Draw `n` times for ArviZ, as `sample_coef`; errors are the same.
@@ -485,24 +485,22 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _describe(self) -> None:
         """Tell in the reader's origin what the posterior says."""
-        seen = self._in_users_origin()
-        mean, scale = seen.centred()
+        fitted = self.posterior_
+        mean, scale = self._centred()
         if len(self.classes_) == 2:  # centred weights are opposite then
             mean, scale = 2 * mean[:, 1:], 2 * scale[:, 1:]
         self.coef_, self.intercept_ = self._split(mean.T)
         self.coef_scale_, self.intercept_scale_ = self._split(scale.T)
-        self.elbo_, self.gap_ = seen.elbo, seen.gap
-        self.n_iter_ = len(seen.trace)
+        self.elbo_, self.gap_ = fitted.elbo, fitted.gap
+        self.n_iter_ = len(fitted.trace)
 
-    def _in_users_origin(self) -> Posterior:
-        """Return independent weights for inputs that are not centred, right in all differences."""
-        fitted = self.posterior_
-        mean, var = fitted.weight_moments()
+    def _centred(self) -> tuple[np.ndarray, np.ndarray]:
+        """Means and scales of centred weights for inputs that are not centred."""
+        mean, scale = self.posterior_.centred()
         if self.fit_intercept:  # that of the reader's origin is the logit there
-            at_origin = fitted.logit_moments(np.append(-self.center_, 1.0)[None])
-            mean, var = np.vstack([mean[:-1], at_origin[0]]), np.vstack([var[:-1], at_origin[1]])
-        q = MeanField.with_scale(mean, np.sqrt(var))
-        return MeanFieldPosterior(q, fitted.elbo, fitted.trace, fitted.gap)
+            logit, var = self.posterior_.centred_logits(np.append(-self.center_, 1.0)[None])
+            mean, scale = np.vstack([mean[:-1], logit]), np.vstack([scale[:-1], np.sqrt(var)])
+        return mean, scale
 
     def _checked(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)

@@ -44,7 +44,11 @@ def fit(
         ``"mean-field"``: all weights independent under q. ``"aligned"``: independent in axes of
         the data's choosing, with the shift common to all classes left at its prior (chapter 6).
         The axes are those of all rows; where N K K D, K being their number, is above 2e10, of
-        some thousand rows evenly spaced.
+        some thousand rows evenly spaced. ``"full-rank"``: any covariance of what the data can
+        see, the shift left at its prior, for small problems, of at most 1000 contrasts K (D - 1):
+        memory grows with their square, a step with their cube. With more than two classes it
+        averages over points, some hundred to some ten thousand a row, and refuses logits that q
+        makes wider than a standard deviation of 32.
     n_classes : int, optional
         Number of classes D, at least 2; by default ``max(y) + 1``, over all rows, which may be
         N + 1000 at most.
@@ -60,23 +64,26 @@ def fit(
     max_evaluations : int
         Most evaluations of the ELBO, at least 1.
     callback : callable, optional
-        Called with a `State` after every evaluation; the aligned family shows the means and
-        scales of the single weights. Where it raises StopIteration, the fit stops and returns
-        its best point, after one evaluation more at most.
+        Called with a `State` after every evaluation; the aligned family and full rank show the
+        means and scales of the single weights. Where it raises StopIteration, the fit stops and
+        returns its best point, after one evaluation more at most.
 
     Returns
     -------
     Posterior
         With ``gap``, and one record in ``trace`` for each evaluation. The aligned family climbs
-        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of. The gap
+        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of; full rank
+        climbs it first, to within a nat, and then its own ELBO. The gap
         holds the errors of the averages, :eq:`eq-gap-with-errors`; it is infinite where
-        evaluations did not suffice to measure them. Where the gap is above `tol`, the best point
-        is returned that was seen.
+        evaluations did not suffice to measure them. Of full rank with five classes or more these
+        are errors of quasi-random points: measured, not proven, and often above the default
+        `tol`. Where the gap is above `tol`, the best point is returned that was seen.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind, shape or range.
+        If an argument is of the wrong kind, shape or range, or the problem too large for full
+        rank.
 
     Warns
     -----
