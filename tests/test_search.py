@@ -26,7 +26,7 @@ class Hill:
         value = -((self.top - t) ** 2) / 2 + self.error * (t > 0)
         return Point(theta, value, np.array([self.top - t]), self.gap * (t == 0), None, None, None)
 
-    provisional, exact = False, False
+    provisional, exact, finest = False, False, 1e-9
 
     def difference(self, a, b):
         return 0.0, abs(a.elbo - b.elbo)
@@ -207,7 +207,7 @@ def test_the_search_remembers_the_last_six_steps():
     curvature, start = np.exp(rng.uniform(0, 5, 12)), rng.standard_normal(12)
 
     class Valley:
-        provisional, exact = False, False
+        provisional, exact, finest = False, False, 1e-9
 
         def evaluate(self, theta, accuracy):
             slope = -curvature * theta

@@ -31,8 +31,8 @@ _SPARE = 10.0  # factor of accuracy: products of rules add up their errors
 # for each contrast. Errors fall nearly as the number grows.
 _POINTS = 5.6, 0.75, 4
 _ROUGHEST = 0.1
-# Finest accuracy: with two classes, with so few that products mostly serve, and with more.
-_PRODUCTS, _FINEST = 4, (1e-9, 1e-7, 1e-5)
+# Finest accuracy: with two classes, with three, where products nearly always serve, and with more.
+_FINEST = 1e-9, 1e-7, 1e-5
 _IN_CACHE = 200_000  # numbers in each temporary array
 
 
@@ -128,7 +128,7 @@ def _sum(
 
 def finest_accuracy(n_classes: int) -> float:
     """Accuracy beyond which `correlated_averages` has no finer points."""
-    return _FINEST[(n_classes > 2) + (n_classes > _PRODUCTS)]
+    return _FINEST[(n_classes > 2) + (n_classes > 3)]
 
 
 def _rule(widths: tuple[float, ...], accuracy: float) -> tuple[np.ndarray, np.ndarray | None]:

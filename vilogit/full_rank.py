@@ -99,8 +99,9 @@ class FullRankPosterior(Posterior):
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Class probabilities averaged over the posterior, shape (N, D).
 
-        Within 1e-6 with up to four classes whose logits are not very wide; with more, within 1e-4
-        or so. Parameters and errors as `centred_logits`.
+        Within 1e-6 with up to three classes, within 1e-5 with four or more whose logits are
+        narrow, and within 1e-3 or so where these or any are wide. Parameters and errors are those
+        of `Posterior.predict_proba`.
         """
         return super().predict_proba(X) if self._two() else self._averages(X)[2].probs
 
@@ -326,9 +327,18 @@ class Natural:
 
 
 def inverse_root(precision: np.ndarray) -> np.ndarray:
-    """Lower triangle R whose square, R R^T, is the inverse of a positive definite matrix."""
-    upper = np.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
-    return np.tril(np.linalg.inv(upper).T)
+    """Lower triangle R whose square, R R^T, is the inverse of a matrix with no eigenvalue below 1.
+
+    Where rounding hides the small eigenvalues, they are taken to be 1, the prior's.
+    """
+    try:
+        upper = np.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
+        return np.tril(np.linalg.inv(upper).T)
+    except np.linalg.LinAlgError:
+        values, U = np.linalg.eigh(precision)
+        root = U / np.sqrt(np.maximum(values, 1))
+        lower = np.asarray(np.linalg.qr(root.T, mode="r")).T
+        return lower * np.sign(np.diag(lower))
 
 
 def contrast_covariances(Z: np.ndarray, cov: np.ndarray) -> np.ndarray:

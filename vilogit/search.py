@@ -90,7 +90,7 @@ class Search:
                     pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
                     pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
                 point = new
-            elif not prove or near <= bound.finest:
+            elif not (prove and self.remaining) or near <= bound.finest:
                 break
             else:  # the gap looks closed, or errors hide the way up: look closer, and measure them
                 coarse = best if self.remaining == 1 else point

@@ -75,8 +75,8 @@ def fit(
         a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of; full rank
         climbs it first, to within a nat, and then its own ELBO. The gap
         holds the errors of the averages, :eq:`eq-gap-with-errors`; it is infinite where
-        evaluations did not suffice to measure them. Of full rank with five classes or more these
-        are errors of quasi-random points: measured, not proven, and often above the default
+        evaluations did not suffice to measure them. Of full rank with four classes or more these
+        may be errors of quasi-random points: measured, not proven, and often above the default
         `tol`. Where the gap is above `tol`, the best point is returned that was seen.
 
     Raises
