@@ -377,6 +377,6 @@ def _sums(slab: Rows, location: np.ndarray, cov: np.ndarray, accuracy: float) ->
     for a in range(E):
         for b in range(a + 1):
             block = Z.T @ (weighted[:, a, b, None] * Z)
-            curvature[:, a, :, b], curvature[:, b, :, a] = block, block.T
+            curvature[:, a, :, b] = curvature[:, b, :, a] = block
     likelihood = float(np.vdot(Y @ basis, mean) - log_sum_exp)
     return _Sums(likelihood, pull, curvature.reshape(K * E, K * E))

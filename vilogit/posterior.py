@@ -230,7 +230,7 @@ class Posterior(ABC):
         """Class probabilities averaged over the posterior, shape (N, D).
 
         The average is over the Gaussian logits, not over draws of the weights, and as exact as
-        `expected_softmax`: within 1e-6, but see `FullRankPosterior`.
+        `expected_softmax`: within 1e-6; that of full rank says where it is not.
 
         Parameters
         ----------
