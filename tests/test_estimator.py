@@ -61,7 +61,7 @@ def test_the_fit_is_that_of_the_solver():
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
-@pytest.mark.parametrize("family", ["aligned", "mean-field"])
+@pytest.mark.parametrize("family", ["aligned", "mean-field", "full-rank"])
 def test_two_classes_have_one_row_the_log_odds(family):
     model = VariationalLogisticRegression(family=family).fit(TUMOURS, BENIGN == 1)
     assert model.coef_.shape == model.coef_scale_.shape == (1, 5)
@@ -197,7 +197,7 @@ def test_a_weight_of_two_is_a_row_given_twice(seed, family):
         assert weighted.elbo == pytest.approx(plain.elbo, abs=1e-6)
 
 
-@pytest.mark.parametrize("family", ["mean-field", "aligned"])
+@pytest.mark.parametrize("family", ["mean-field", "aligned", "full-rank"])
 def test_weights_of_one_change_nothing(family):
     X = np.column_stack([IRIS, np.ones(150)])
     y = np.unique(SPECIES, return_inverse=True)[1]

@@ -16,7 +16,7 @@ from vilogit import MeanField, Posterior, checks, fit, load, log_softmax, simula
 from vilogit.bound import Bound, Point
 from vilogit.families import FAMILIES
 
-NAMES = ["mean-field", "aligned", "point"]
+NAMES = ["mean-field", "aligned", "full-rank", "point"]
 families = pytest.mark.parametrize("family", NAMES)
 
 
@@ -126,9 +126,17 @@ def check_family(posterior, tmp_path, rng):
     np.testing.assert_allclose(centred.mean(axis=0), mean, atol=1e-9 + 0.025 * scale.max())
     np.testing.assert_allclose(centred.std(axis=0), scale, rtol=0.02, atol=1e-9)
 
-    in_closed_form = posterior.weight_moments()
-    for moment, of_units in zip(in_closed_form, posterior.logit_moments(np.eye(M)), strict=True):
-        np.testing.assert_allclose(moment, of_units, rtol=1e-9, atol=1e-12)
+    logit, var = posterior.centred_logits(np.eye(M))  # of unit vectors, logits are weights
+    np.testing.assert_allclose(logit, mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.sqrt(var), scale, rtol=1e-9, atol=1e-12)
+    if posterior.family == "full-rank" and D > 2:
+        for moments in (posterior.weight_moments, lambda: posterior.logit_moments(new)):
+            with pytest.raises(ValueError, match=r"no independent logits .* with 4 classes"):
+                moments()
+    else:
+        in_closed_form, of_units = posterior.weight_moments(), posterior.logit_moments(np.eye(M))
+        for moment, of_unit in zip(in_closed_form, of_units, strict=True):
+            np.testing.assert_allclose(moment, of_unit, rtol=1e-9, atol=1e-12)
 
     if D == 2:
         centred = centred[..., 1:] - centred[..., :1]

@@ -28,7 +28,7 @@ class Hill:
         value = -((self.top - t) ** 2) / 2 + self.error * (t > 0)
         return Point(theta, value, np.array([self.top - t]), self.gap * (t == 0), None, None, None)
 
-    provisional, exact = False, False
+    provisional, exact, finest = False, False, 1e-9
 
     def difference(self, a, b):
         return 0.0, abs(a.elbo - b.elbo)
@@ -107,7 +107,7 @@ def test_a_step_is_no_longer_than_the_bound_allows():
 class Fog:
     """A parabola with its top at 2, seen with errors that fall with the accuracy."""
 
-    provisional, exact = False, False
+    provisional, exact, finest = False, False, 1e-9
 
     def __init__(self, of_slope, of_value):
         self.of_slope, self.of_value, self.seen = of_slope, of_value, []
@@ -306,7 +306,7 @@ def test_the_search_remembers_the_last_six_steps():
     curvature, start = np.exp(rng.uniform(0, 5, 12)), rng.standard_normal(12)
 
     class Valley:
-        provisional, exact = False, False
+        provisional, exact, finest = False, False, 1e-9
 
         def evaluate(self, theta, accuracy):
             slope = -curvature * theta

@@ -224,7 +224,7 @@ def test_input_is_left_alone():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"family": "full"}, ValueError, "or \"aligned\", not 'full'"),
+        ({"family": "full"}, ValueError, "or \"full-rank\", not 'full'"),
         ({"tol": 0}, ValueError, "tol must be positive"),
         ({"tol": "small"}, TypeError, "tol must hold real numbers"),
         ({"accuracy": -1}, ValueError, "accuracy must be positive"),
@@ -373,7 +373,10 @@ def test_inputs_of_single_precision_take_a_start(family):
         ),
         ({"tol": [1.0]}, r"tol has shape \(1,\); expected \(\)"),
         ({"accuracy": [1.0]}, r"accuracy has shape \(1,\); expected \(\)"),
-        ({"family": "full"}, 'family must be "mean-field" or "aligned", not \'full\''),
+        (
+            {"family": "full"},
+            'family must be "mean-field" or "aligned" or "full-rank", not \'full\'',
+        ),
         ({"sample_weight": np.ones(59)}, r"sample_weight has shape \(59,\); expected \(60,\)"),
         ({"sample_weight": np.zeros(60)}, r"sample_weight is zero in every row; .*"),
         ({"sample_weight": np.r_[1, -np.ones(59)]}, r"sample_weight\[1\] is -1.0; .*"),

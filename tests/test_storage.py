@@ -28,6 +28,7 @@ def noisy():
 KINDS = {
     "mean-field": lambda: fit(X, Y),
     "aligned": lambda: fit(X_FLAT, Y, family="aligned"),
+    "full-rank": lambda: fit(X_FLAT, Y, family="full-rank"),
     "noisy": noisy,
 }
 

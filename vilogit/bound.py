@@ -5,7 +5,7 @@ weights; `AlignedBound` (chapter 6) is the same sum in axes of its own.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -41,7 +41,8 @@ class Point(NamedTuple):
     precision : ndarray, shape (M, D)
         Of the fixed point that the scales would move to.
     probs, spread : ndarray, shape (n, D)
-        Averages over the rows of the sample, the second times their weights.
+        Averages over the rows of the sample, the second times their weights; where the metric
+        needs none, empty.
     """
 
     theta: np.ndarray
@@ -49,8 +50,8 @@ class Point(NamedTuple):
     slope: np.ndarray
     gap: float
     precision: np.ndarray
-    probs: np.ndarray
-    spread: np.ndarray
+    probs: np.ndarray = np.empty((0, 0))
+    spread: np.ndarray = np.empty((0, 0))
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Bound:
     def kappa(self) -> float:
         """Weight of the part of the divergence that the scales have."""
         return 1.0
+
+    @property
+    def finest(self) -> float:
+        """Accuracy beyond which averages get no better."""
+        return 1e-9
 
     def evaluate(self, theta: np.ndarray, accuracy: float) -> Point:
         """Compute the bound, its slope in the means and log scales, and the gap, :eq:`eq-gap`."""
@@ -141,7 +147,7 @@ class Bound:
         precision = self.prior + self.rows.fold(_squares, np.add) / 4 / self.kappa
         return np.clip(log_scale, -np.log(precision) / 2, -np.log(self.prior) / 2)
 
-    def metric(self, point: Point) -> "Newton | JointNewton":
+    def metric(self, point: Point) -> "Metric":
         """Return what turns slopes into steps, near a point."""
         if JointNewton.serves(self.rows, self.prior):
             return JointNewton(self.rows, self.prior, self.kappa)
@@ -176,7 +182,7 @@ class AlignedBound(Bound):
     axes: np.ndarray
     plain: Bound
 
-    posterior_type = AlignedPosterior
+    posterior_type: ClassVar[type[Posterior]] = AlignedPosterior
 
     @classmethod
     def within(cls, turn: np.ndarray, plain: Bound) -> Self:
@@ -188,7 +194,7 @@ class AlignedBound(Bound):
         """See `axes.shift_factor`."""
         return axes.shift_factor(self.rows.n_classes)
 
-    def posterior(self, point: Point, trace: tuple[Record, ...] = ()) -> AlignedPosterior:
+    def posterior(self, point: Point, trace: tuple[Record, ...] = ()) -> Posterior:
         """Turn a point into its Gaussian; the exact divergence replaces the bound's."""
         mean, log_scale = point.theta
         var = np.exp(2 * log_scale)
@@ -208,7 +214,7 @@ class PrincipalBound(AlignedBound):
         """Begin in the principal axes."""
         return cls.within(axes.principal_axes(rows.gram_root(), prior), Bound(rows, prior))
 
-    def turned(self, point: Point, accuracy: float) -> tuple[AlignedBound, np.ndarray]:
+    def turned(self, point: Point, accuracy: float) -> tuple[Bound, np.ndarray]:
         """Turn to the axes of the curvature at a point, where the fixed point is known.
 
         The curvature is that of all rows, or, of very many, of the sample.
@@ -238,6 +244,15 @@ class PrincipalBound(AlignedBound):
         rotation, theta = _aligned(H, self.axes.T @ (self.plain.prior * posterior.mean))
         bound = PrincipalBound.within(self.axes @ rotation, self.plain)
         return bound, np.stack([theta[0], bound.in_reach(theta[1])])
+
+
+class Metric(Protocol):
+    """What turns slopes into steps; `exact` where it needs no correction by the steps so far."""
+
+    exact: bool
+
+    def direction(self, point: Point, slope: np.ndarray) -> np.ndarray:
+        """Return the step that a slope calls for, near a point."""
 
 
 class Newton:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .contrasts import check_contrasts, contrast_basis, with_prior
 from .posterior import for_arviz
-from .response import Response, check_contrasts, contrast_basis
+from .response import Response
 from .softmax import log_softmax
 
 _HEAVIER = 4  # degrees of freedom of the proposal, above its dimension
@@ -191,23 +192,6 @@ def weighted_draws(
         log_evidence=float(log_weights.max() + log(raw.mean())),
         log_evidence_error=float(raw.std(ddof=1) / np.sqrt(n) / raw.mean()),
     )  # fmt: skip
-
-
-def with_prior(
-    V: np.ndarray, axes: np.ndarray, prior_precision: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Turn draws in the axes, centred in their rows, into weights, (n, M, D).
-
-    What no data tell, the shift and directions without data, is drawn from its prior.
-    """
-    n, K, D = V.shape
-    draws = axes @ (V + rng.standard_normal((n, K, 1)) / np.sqrt(D))
-    M = len(axes)
-    if K < M:
-        unit = 1 / np.sqrt(prior_precision)
-        U, prior = axes / unit, rng.standard_normal((n, M, D))
-        draws += unit * (prior - U @ (U.T @ prior))
-    return draws
 
 
 def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:

@@ -19,7 +19,7 @@ from .axes import AlignedPosterior
 from .draws import WeightedDraws
 from .families import load
 from .posterior import ConvergenceWarning as _Ours
-from .posterior import Posterior, State, centred, for_arviz, summary
+from .posterior import Posterior, State, for_arviz, summarise
 from .solver import optimum, shortfall
 
 try:
@@ -80,7 +80,8 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         Precision of the prior of the intercepts, at `center_`. The default, 0.01, is weak: a
         standard deviation of 10 for the logarithm of a class's odds.
     family : str
-        Shape of the posterior, ``"aligned"`` or ``"mean-field"``, see `vilogit.fit`.
+        Shape of the posterior, ``"aligned"``, ``"mean-field"`` or, for small problems,
+        ``"full-rank"``, see `vilogit.fit`.
     fit_intercept : bool
         Whether the model has an intercept for each class.
     class_weight : dict or str, optional
@@ -339,7 +340,8 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         mean, scale = self._in_users_origin()
         features = [*self._feature_names(), "intercept"][: len(mean)]
-        return summary(mean, scale, features, self.classes_.tolist(), level)
+        classes = self.classes_.tolist()
+        return summarise(mean, scale, feature_names=features, class_names=classes, level=level)
 
     def coef_interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """Return ends of central intervals of `coef_`, by `coef_scale_method_`.
@@ -633,11 +635,11 @@ class VariationalLogisticRegression(ClassifierMixin, BaseEstimator):
         """Return means and scales of the centred weights for inputs that are not centred."""
         if self.response_ is not None:
             return self.response_.moments(self._users_rows())
-        mean, var = self.posterior_.weight_moments()
+        mean, scale = self.posterior_.centred()
         if self.fit_intercept:  # that of the reader's origin is the logit there
-            at_origin = self.posterior_.logit_moments(self._users_rows()[-1:])
-            mean, var = np.vstack([mean[:-1], at_origin[0]]), np.vstack([var[:-1], at_origin[1]])
-        return centred(mean, var)
+            logit, var = self.posterior_.centred_logits(self._users_rows()[-1:])
+            mean, scale = np.vstack([mean[:-1], logit]), np.vstack([scale[:-1], np.sqrt(var)])
+        return mean, scale
 
     def _users_rows(self) -> np.ndarray:
         """Rows that turn weights for centred inputs into those for inputs as they come."""

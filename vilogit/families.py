@@ -4,11 +4,13 @@ import numpy as np
 
 from . import checks, storage
 from .bound import Bound, PrincipalBound
+from .full_rank import LooseBound
 from .posterior import Posterior, Record
 
 FAMILIES: dict[str, type[Bound]] = {
     "mean-field": Bound,
     "aligned": PrincipalBound,
+    "full-rank": LooseBound,
 }
 
 

@@ -252,7 +252,7 @@ def plot_coefficients(
     level = checks.level(level)
     n_rows, n_classes = posterior.mean.shape
     # A classifier knows names, and its intercept is a row more than it has features.
-    n_features = getattr(model, "n_features_in_", n_rows)
+    n_features: Any = getattr(model, "n_features_in_", n_rows)
     features = [f"$x_{{{m}}}$" for m in range(1, n_features + 1)]
     features = getattr(model, "feature_names_in_", features)
     classes = getattr(model, "classes_", range(n_classes))

@@ -110,7 +110,8 @@ class Posterior(ABC):
         Raises
         ------
         TypeError, ValueError
-            If `X` is not a finite real array with M columns.
+            If `X` is not a finite real array with M columns, or if there are no such logits:
+            those of full rank are correlated, and with three classes or more that shows.
         """
 
     @abstractmethod
@@ -148,9 +149,17 @@ class Posterior(ABC):
         """Mean and variance of independent weights with the same differences, (M, D) each.
 
         They differ from the weights by what is common to a row's classes. A family says it in
-        closed form where it can: unit vectors as inputs take memory in the square of M.
+        closed form where it can: unit vectors as inputs take memory in the square of M. Errors
+        are those of `logit_moments`.
         """
         return self.logit_moments(np.eye(len(self.mean)))
+
+    def centred_logits(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of the logits, (N, D) each, less their row's mean over the classes.
+
+        Parameters and errors are those of `predict_proba`.
+        """
+        return _centred(*self.logit_moments(X))
 
     def centred(self) -> tuple[np.ndarray, np.ndarray]:
         """Means and scales of the weights, each less its row's mean over the classes.
@@ -168,7 +177,8 @@ class Posterior(ABC):
         Where the weights of a row have the variances v, that of a centred one is
         ``v[d] * (1 - 2 / D) + v.sum() / D**2``.
         """
-        return centred(*self.weight_moments())
+        mean, var = _centred(*self.weight_moments())
+        return mean, np.sqrt(var)
 
     def summary(
         self, *, feature_names: Iterable[object] | None = None,
@@ -200,10 +210,9 @@ class Posterior(ABC):
         -----
         A centred weight is Gaussian under q, so the ends are quantiles of a Gaussian.
         """
-        mean, scale = self.centred()
-        features = checks.names(feature_names, "feature_names", [f"x{m}" for m in range(len(mean))])
-        classes = checks.names(class_names, "class_names", range(mean.shape[1]))
-        return summary(mean, scale, features, classes, level)
+        return summarise(
+            *self.centred(), feature_names=feature_names, class_names=class_names, level=level
+        )
 
     def __repr__(self) -> str:
         M, D = self.mean.shape
@@ -229,7 +238,17 @@ class Posterior(ABC):
         """Class probabilities averaged over the posterior, shape (N, D).
 
         The average is over the Gaussian logits, not over draws of the weights, and as exact as
-        `expected_softmax`: within 1e-6. Parameters and errors are those of `logit_moments`.
+        `expected_softmax`: within 1e-6; that of full rank says where it is not.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, M)
+            Inputs, bias included.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X` is not a finite real array with M columns.
         """
         moments = self.logit_moments(X)
         if moments[0].shape[1] == 2:
@@ -242,18 +261,18 @@ class Posterior(ABC):
         However small a probability is, also where it underflows, its logarithm is exact to 1e-9
         with two classes, and to 1e-4 or better with up to a hundred. With more than that, a
         probability far below 1e-9 has no digits, and its logarithm none. Parameters and errors
-        are those of `logit_moments`.
+        are those of `predict_proba`.
         """
         return expected_log_probs(*self.logit_moments(X))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Most probable class of each row, shape (N,). Parameters as `logit_moments`."""
+        """Most probable class of each row, shape (N,). Parameters as `predict_proba`."""
         return self.predict_proba(X).argmax(axis=1)
 
     def uncertainty(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Split the entropy of each prediction into noise and ignorance, :eq:`eq-entropy-split`.
 
-        Parameters and errors are those of `logit_moments`.
+        Parameters and errors are those of `predict_proba`.
 
         Returns
         -------
@@ -360,26 +379,29 @@ class MeanFieldPosterior(Posterior):
         return cls(MeanField(mean, checks.array(arrays[1], "rho", mean.shape)), **rest)
 
 
-def centred(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and scales of independent weights, (M, D), each less its row's mean."""
-    D = mean.shape[1]
-    var = var * (1 - 2 / D) + var.sum(axis=1, keepdims=True) / D**2
-    return mean - mean.mean(axis=1, keepdims=True), np.sqrt(var)
-
-
-def summary(
-    mean: np.ndarray, scale: np.ndarray, features: Sequence[object], classes: Sequence[object],
-    level: float,
+def summarise(
+    mean: np.ndarray, scale: np.ndarray, *, feature_names: Iterable[object] | None = None,
+    class_names: Iterable[object] | None = None, level: float = 0.9,
 ) -> Any:  # fmt: skip
-    """Tabulate centred weights, (M, D), as `Posterior.summary` says."""
+    """`Posterior.summary` of centred weights with these means and scales, (M, D)."""
+    M, D = mean.shape
+    features = checks.names(feature_names, "feature_names", [f"x{m}" for m in range(M)])
+    classes = checks.names(class_names, "class_names", range(D))
     level = checks.level(level)
-    if len(classes) == 2:  # the centred weights of a row are opposite
+    if D == 2:  # the centred weights of a row are opposite
         mean, scale, classes = 2 * mean[:, 1:], 2 * scale[:, 1:], ["{1} - {0}".format(*classes)]
     tail = (1 - level) / 2
     reach = -NormalDist().inv_cdf(tail) * scale
     columns = ["mean", "sd", f"{100 * tail:.10g}%", f"{100 * (1 - tail):.10g}%"]
     values = np.stack([mean, scale, mean - reach, mean + reach], axis=-1).reshape(-1, 4)
     return tables.table(list(product(features, classes)), values, ("feature", "class"), columns)
+
+
+def _centred(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Moments of independent numbers, (N, D), each less the mean of its row."""
+    D = mean.shape[1]
+    var = var * (1 - 2 / D) + var.sum(axis=1, keepdims=True) / D**2
+    return mean - mean.mean(axis=1, keepdims=True), var
 
 
 def for_arviz(

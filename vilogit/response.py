@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .contrasts import check_contrasts, contrast_basis, unseen_square
 from .curvature import curvature
 
 _MOST = 2000  # numbers that the covariance may be about
@@ -31,7 +32,8 @@ class Response:
     location : ndarray, shape (K, D)
         Means in the axes of the posterior that responded.
     inner : ndarray, shape (K, D - 1, K, D - 1)
-        Covariance in the axes, of the classes' differences in the basis of `contrast_basis`.
+        Covariance in the axes, of contrasts in the basis of
+        `vilogit.contrasts.contrast_basis`.
     axes : ndarray, shape (M, K)
         One axis a column, in units of the prior's standard deviation.
     prior_precision : ndarray, shape (M, 1)
@@ -97,7 +99,7 @@ class Response:
         C = check_contrasts(contrasts, self.location.shape[1])
         J = C.reshape(len(C), -1)
         Z = X @ self.axes
-        var = outside(X, self.axes, self.prior_precision)[:, None] * np.sum(J**2, axis=0)
+        var = unseen_square(X, Z, self.axes, self.prior_precision)[:, None] * np.sum(J**2, axis=0)
         for j, of_basis in enumerate((contrast_basis(len(C)).T @ J).T):
             inner = np.tensordot(of_basis, np.tensordot(self.inner, of_basis, (3, 0)), (0, 1))
             var[:, j] += np.sum((Z @ inner) * Z, axis=1)
@@ -169,30 +171,3 @@ def linear_response(
     scales = H[1, :, :, 1].reshape(K * D, K * D)
     answer = np.linalg.inv(means.reshape(d, d) - cross @ np.linalg.solve(scales, cross.T))
     return ((answer + answer.T) / 2).reshape(K, D - 1, K, D - 1)
-
-
-def contrast_basis(n_classes: int) -> np.ndarray:
-    """Orthonormal vectors that sum to zero, one a column, shape (D, D - 1)."""
-    with_shift = np.column_stack([np.ones(n_classes), np.eye(n_classes)[:, 1:]])
-    return np.linalg.qr(with_shift)[0][:, 1:]
-
-
-def outside(X: np.ndarray, axes: np.ndarray, prior_precision: np.ndarray) -> np.ndarray:
-    """Variance that the prior gives a logit along directions without data, shape (N,)."""
-    M, K = axes.shape
-    if K == M:
-        return np.zeros(len(X))
-    unit = 1 / np.sqrt(prior_precision[:, 0])
-    rest = X * unit - X @ axes @ (axes / unit[:, None]).T
-    return np.sum(rest**2, axis=1)
-
-
-def check_contrasts(contrasts: ArrayLike | None, n_classes: int) -> np.ndarray:
-    """Return coefficients of the classes, (D,) or (D, J), that sum to zero."""
-    if contrasts is None:
-        return np.eye(n_classes) - 1 / n_classes
-    C = checks.array(contrasts, "contrasts", (n_classes, "J")[: max(np.ndim(contrasts), 1)])
-    C = C.astype(np.float64, copy=False)
-    if (np.abs(C.sum(axis=0)) > 1e-9 * np.abs(C).sum(axis=0)).any():
-        raise ValueError(f"contrasts must sum to zero over the classes, not to {C.sum(axis=0)}")
-    return C

@@ -16,7 +16,7 @@ from .bound import Bound, Point
 from .posterior import Record, State
 
 _PAIRS = 6  # steps that are remembered, see `benchmarks/constants.py`
-_CLOSER, FINEST = 100.0, 1e-9  # factor of accuracy where a proof fails, and the end of that
+_CLOSER = 100.0  # factor of accuracy where a proof fails
 _SINGLE = 1e-5  # a gap that averages in single precision can still show
 _SHORTEST = 1e-6  # share of a step below which there is no way up
 _BEYOND = 0.8  # of the slope, turned: a parabola is then a tenth higher (Hager and Zhang, 2005)
@@ -56,6 +56,7 @@ class Search:
             Of the averages: far from the optimum, within a nat, and fine.
         """
         far, near, fine = accuracies
+        fine = max(fine, bound.finest)
         prove = near != fine
         self.error = 0.0, 0.0
         pairs: Pairs = []
@@ -89,11 +90,11 @@ class Search:
                     pairs = [*pairs, (new.theta - point.theta, point.slope - new.slope)][-_PAIRS:]
                     pairs = [(s, y) for s, y in pairs if np.vdot(s, y) > 0]
                 point = new
-            elif not prove or near <= FINEST:
+            elif not (prove and self.remaining) or near <= bound.finest:
                 break
             else:  # the gap looks closed, or errors hide the way up: look closer, and measure them
                 coarse = best if self.remaining == 1 else point
-                fine = fine if near != fine else max(fine / _CLOSER, FINEST)
+                fine = fine if near != fine else max(fine / _CLOSER, bound.finest)
                 point = best = self._look(bound, coarse.theta, fine, coarse, near)
                 far = near = fine
         end = point if self._proven(point.gap) <= tol else best

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
-from .bound import tells_nothing
+from .bound import Bound, tells_nothing
 from .families import FAMILIES
 from .posterior import ConvergenceWarning, Posterior, State
 from .rows import Rows
-from .search import FINEST, Search
+from .search import Search
 
 # `benchmarks/constants.py` shows what other numbers would cost.
 _FAR, _NEAR = 3e-2, 1e-3  # accuracy of a row's averages far from the optimum, and within a nat
@@ -46,7 +46,11 @@ def fit(
         ``"mean-field"``: all weights independent under q. ``"aligned"``: independent in axes of
         the data's choosing, with the shift common to all classes left at its prior (chapter 6).
         The axes are those of all rows; where N K K D, K being their number, is above 2e10, of
-        some thousand rows evenly spaced.
+        some thousand rows evenly spaced. ``"full-rank"``: any covariance of what the data can
+        see, the shift left at its prior, for small problems, of at most 1000 contrasts K (D - 1):
+        memory grows with their square, a step with their cube. With more than two classes it
+        averages over points, some hundred to some ten thousand a row, and refuses logits that q
+        makes wider than a standard deviation of 32.
     n_classes : int, optional
         Number of classes D, at least 2; by default ``max(y) + 1``, over all rows, which may be
         N + 1000 at most.
@@ -69,23 +73,26 @@ def fit(
         a hundredth of a nat more or less, and tenths where several are nearly as good. Means no
         more probable than zero are passed over.
     callback : callable, optional
-        Called with a `State` after every evaluation; the aligned family shows the means and
-        scales of the single weights. Where it raises StopIteration, the fit stops and returns
-        its best point, after one evaluation more at most.
+        Called with a `State` after every evaluation; the aligned family and full rank show the
+        means and scales of the single weights. Where it raises StopIteration, the fit stops and
+        returns its best point, after one evaluation more at most.
 
     Returns
     -------
     Posterior
         With ``gap``, and one record in ``trace`` for each evaluation. The aligned family climbs
-        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of. The gap
+        a bound of its ELBO, :eq:`eq-aligned-bound`, which `trace` and `gap` speak of; full rank
+        climbs it first, to within a nat, and then its own ELBO. The gap
         holds the errors of the averages, :eq:`eq-gap-with-errors`; it is infinite where
-        evaluations did not suffice to measure them. Where the gap is above `tol`, the best point
-        is returned that was seen.
+        evaluations did not suffice to measure them. Of full rank with four classes or more these
+        may be errors of quasi-random points: measured, not proven, and often above the default
+        `tol`. Where the gap is above `tol`, the best point is returned that was seen.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind, shape or range.
+        If an argument is of the wrong kind, shape or range, or the problem too large for full
+        rank.
 
     Warns
     -----
@@ -131,26 +138,27 @@ def optimum(
             start = None
         # Two classes are cheap, so their averages need not be as loose.
         loose = _FAR if n_classes > 2 and start is None else _NEAR
-        accuracies = _for_heaviest(weight, loose, _NEAR, min(accuracy, _COARSEST))
-        loose = accuracies[0]
+        accuracies = loose, _NEAR, min(accuracy, _COARSEST)
         bound = FAMILIES[family].of(rows, prior)
         bound, theta = (bound, bound.start()) if start is None else bound.resumed(start)
         if bound.provisional:
+            loose = _for_heaviest(weight, bound, *accuracies)[0]
             point = search.climb(bound, theta, _REALIGN, (loose, loose, loose))
             if search.remaining:
                 bound, theta = bound.turned(point, loose)
         if search.remaining:
-            point = search.climb(bound, theta, tol, accuracies)
+            finer = _for_heaviest(weight, bound, *accuracies)
+            point = search.climb(bound, theta, tol, finer)
         return bound.posterior(point, tuple(search.trace))
 
 
 def _for_heaviest(
-    weight: np.ndarray | None, loose: float, near: float, fine: float
+    weight: np.ndarray | None, bound: Bound, loose: float, near: float, fine: float
 ) -> tuple[float, float, float]:
     """Divide accuracies by the largest weight where that is large: so often an error counts."""
     heaviest = 1.0 if weight is None else float(weight.max())
     heaviest = heaviest if heaviest > _HEAVY else 1.0
-    fine = max(fine / heaviest, FINEST)
+    fine = max(fine / heaviest, bound.finest)
     near = max(near / heaviest, 10 * fine)  # two accuracies, or no error could be measured
     return max(loose / heaviest, near), near, fine
 
