@@ -27,6 +27,7 @@ from vilogit import softmax
 ACCEPTED = 0.9  # share of proposals that the step size is tuned to
 TRAJECTORY = 1.6  # quarter of a standard normal's period: the next draw forgets the last
 JITTER = 0.2  # of the step size, so that no trajectory closes on itself
+FINEST = 0.02  # step size: whoever needs less has a wrong slope, and should not run for ever
 CAREFUL = 0.1  # first step size: starts may be where the posterior is steep
 IN_CACHE = 100_000  # logits that are looked at together
 
@@ -131,7 +132,7 @@ def hmc(metric: Freed, chains: int, draws: int, seed: int, warmup: int = 100) ->
         value = np.where(accepted, value_there, value)
         gradients += steps * chains
         if i < warmup // 2:
-            size = min(TRAJECTORY, size * np.exp(2 * (chance.mean() - ACCEPTED)))
+            size = np.clip(size * np.exp(2 * (chance.mean() - ACCEPTED)), FINEST, TRAJECTORY)
         if i >= warmup:
             kept[:, i - warmup] = (centre + root @ U).T.reshape(chains, K, E)
     return Run(problem, kept, gradients)

@@ -149,3 +149,10 @@ def test_a_newton_step_leaves_the_full_rank_optimum_where_it_is(toy):
     np.testing.assert_allclose(gaussians.newton_step(best).cov, best.cov, rtol=1e-3, atol=1e-4)
     aligned = gaussians.aligned(X, y, 3)
     assert np.abs(gaussians.newton_step(aligned).cov - aligned.cov).max() > 0.01
+
+
+def test_weighted_quantiles_lie_half_way_through_each_draws_share():
+    # Shares end at 1/8, 3/8, 1/2 and 1; their middles are 1/16, 1/4, 7/16 and 3/4.
+    x, weight = np.array([[4.0], [1.0], [3.0], [2.0]]), np.array([4, 1, 1, 2]) / 8
+    low, high = measures.central(x, (0.5,), weight)
+    assert (low[0, 0], high[0, 0]) == (2, 4)
