@@ -14,7 +14,7 @@ ON_PAGES := tests/browser tests/test_built.py tests/test_elsewhere.py tests/test
     tests/test_published.py
 
 .PHONY: book test units anywhere matrix serve lab notebooks pdf bench-pages refresh lint lock audit \
-    mutants fuzz bench trust real-data clean
+    mutants fuzz bench trust response real-data clean
 
 book: $(VENV)/.ready
 	$(BUILD)
@@ -96,6 +96,10 @@ bench: benchmarks/.venv/.ready
 
 trust: benchmarks/.venv/.ready
 	cd benchmarks && .venv/bin/python trust.py $(ARGS)
+
+# Chapter 8's numbers: a quarter of an hour or so.
+response: $(VENV)/.ready
+	$(BIN)/python benchmarks/response.py $(ARGS)
 
 # Chapter 7's numbers: a quarter of an hour or so.
 real-data: $(VENV)/.ready

@@ -1,4 +1,4 @@
-"""The Gaussians that chapter 6 compares, each as the book derives it and none of it tuned.
+"""The Gaussians that chapters 6 and 8 compare, each as the book derives it and none of it tuned.
 
 Weights are ``W = axes @ V``, and every entry of ``V`` has a standard normal prior. The likelihood
 sees ``V @ basis`` only, `basis` being orthonormal contrasts of the classes: what is left, the
@@ -17,6 +17,8 @@ from scipy import linalg, stats
 from vilogit import expected_softmax, fit, log_softmax, one_hot
 from vilogit.axes import AlignedPosterior, curvature_axes, principal_axes, shift_factor
 from vilogit.bound import AlignedBound, Bound, Point
+from vilogit.contrasts import contrast_basis
+from vilogit.response import Response
 from vilogit.rows import Rows
 from vilogit.search import Search
 
@@ -112,6 +114,16 @@ class Independent(NamedTuple):
         log_ratio = np.sum(noise**2 - V**2, axis=(1, 2)) / 2 + np.log(self.width).sum()
         return self.problem.log_likelihood(V) + log_ratio
 
+    def contrast_moments(self, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations, (M, J), of weights times contrasts of classes, (D, J)."""
+        var = self.problem.axes**2 @ self.width**2 + self.problem.unseen
+        return self.mean @ C, np.sqrt(var @ C**2)
+
+    def centred_draws(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw weights less their row's mean, (n, M, D), zero in directions without data."""
+        V = self.location + self.width * rng.standard_normal((n, *self.location.shape))
+        return self.problem.axes @ (V - V.mean(axis=2, keepdims=True))
+
 
 class Freed(NamedTuple):
     """Any Gaussian over the contrasts, with the shift at its prior.
@@ -152,6 +164,13 @@ class Freed(NamedTuple):
         log_ratio = (np.sum(noise**2, axis=1) - np.sum(V**2, axis=(1, 2))) / 2
         log_ratio += np.log(np.diag(lower)).sum()
         return self.problem.log_likelihood(V @ self.problem.basis.T) + log_ratio
+
+    def contrast_moments(self, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations, (M, J), of weights times contrasts of classes, (D, J)."""
+        axes, of_basis = self.problem.axes, C.T @ self.problem.basis
+        spread = np.kron(axes, of_basis) @ np.linalg.cholesky(self.cov)
+        var = np.sum(spread**2, axis=1).reshape(len(axes), -1)
+        return self.mean @ C, np.sqrt(var + self.problem.unseen * np.sum(C**2, axis=0))
 
     def centred_draws(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw weights less their row's mean, (n, M, D), zero in directions without data."""
@@ -229,20 +248,21 @@ def most_probable(problem: Seen, tol: float = 1e-10) -> np.ndarray:
     raise RuntimeError("Newton's method did not arrive")
 
 
-def laplace(problem: Seen) -> Freed:
-    """Gaussian with the curvature at the most probable weights."""
+def laplace(problem: Seen, scored: bool = True) -> Freed:
+    """Gaussian with the curvature at the most probable weights, its ELBO by quadrature if asked."""
     V = most_probable(problem)
     cov = linalg.inv(_moments(problem, V, None)[2])
-    return Freed(problem, V, cov, _elbo(problem, V, cov), 1, V.size + _triangle(V.size))
+    elbo = _elbo(problem, V, cov) if scored else np.nan
+    return Freed(problem, V, cov, elbo, 1, V.size + _triangle(V.size))
 
 
-def full_rank(problem: Seen, tol: float = 2e-3, max_steps: int = 200) -> Freed:
+def full_rank(problem: Seen, tol: float = 2e-3, max_steps: int = 200, scored: bool = True) -> Freed:
     """Best Gaussian of all, by natural gradients from Laplace's approximation.
 
     The ELBO is strongly concave, with modulus 1, in the mean and the Cholesky factor: the squared
     slope bounds the gap, as in chapter 5. Steps are halved where the ELBO would fall.
     """
-    q = laplace(problem)
+    q = laplace(problem, scored=False)
     mean, cov = q.location, q.cov
     value, slope, precision = _moments(problem, mean, cov)
     t, count = 1.0, 1
@@ -264,8 +284,27 @@ def full_rank(problem: Seen, tol: float = 2e-3, max_steps: int = 200) -> Freed:
             break
         mean, cov, (value, slope, precision) = new, new_cov, there
         t = min(1.0, 1.5 * t)
-    elbo = _elbo(problem, mean, cov)
+    elbo = _elbo(problem, mean, cov) if scored else np.nan
     return Freed(problem, mean, cov, elbo, count, mean.size + _triangle(mean.size), gap)
+
+
+def newton_step(q: Freed) -> Freed:
+    """Keep q's mean, and take the inverse of its averaged curvature for the covariance.
+
+    That is the full-rank fixed point's first step from q; its gap and ELBO are not computed.
+    """
+    cov = linalg.inv(_moments(q.problem, q.location, q.cov)[2])
+    return q._replace(cov=cov, elbo=np.nan, gap=np.nan, evaluations=q.evaluations + 1)
+
+
+def responding(q: Freed, response: Response) -> Freed:
+    """Write linear response out as a Gaussian over the contrasts, about the optimum q."""
+    basis = q.problem.basis
+    K, D = response.location.shape
+    turn = np.kron(np.eye(K), basis.T @ contrast_basis(D))
+    cov = turn @ response.inner.reshape(len(turn), -1) @ turn.T
+    location = response.location @ basis
+    return q._replace(location=location, cov=cov, elbo=np.nan, gap=np.nan)
 
 
 def averages(problem: Seen, mean: np.ndarray, cov: np.ndarray | None, fine: bool = False):

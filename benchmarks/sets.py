@@ -68,6 +68,17 @@ def simulated(n: int, n_inputs: int, n_classes: int, dtype: type) -> Problem:
     return Problem(f"N={n}, M={n_inputs}, D={n_classes}", data.X.astype(dtype), data.y, n_classes)
 
 
+def random_problem(rng: np.random.Generator, most: int = 200):
+    """Draw sizes, correlated inputs, and labels from the model with weights from its prior."""
+    N, D = int(rng.integers(15, most)), int(rng.integers(2, 7))
+    M = int(rng.integers(2, 11))
+    mixing = rng.standard_normal((M - 1, M - 1)) * rng.uniform(0.3, 2) / np.sqrt(M - 1)
+    X = np.column_stack([rng.standard_normal((N, M - 1)) @ mixing, np.ones(N)])
+    W = rng.standard_normal((M, D))
+    y = (X @ W + rng.gumbel(size=(N, D))).argmax(axis=1)
+    return X, y, D
+
+
 class ExactElbo:
     """The ELBO of a diagonal Gaussian by quadrature, quick enough to score thousands of states.
 

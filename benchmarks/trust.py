@@ -30,8 +30,9 @@ warnings.filterwarnings("ignore", module="arviz|numpyro|jax")
 import arviz
 import gaussians
 from gaussians import laplace, most_probable, seen
+from measures import between, rounded, timed
 from reference import nuts
-from sets import Problem, six_sets
+from sets import Problem, random_problem, six_sets
 
 import vilogit
 
@@ -85,17 +86,6 @@ def store(new: dict) -> None:
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }
     STORE.write_text(json.dumps(rounded(found), indent=1, sort_keys=True) + "\n")
-
-
-def rounded(value):
-    """Keep four significant digits; or three decimals above ten."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return None if np.isnan(value) else float(f"{value:{'.4g' if abs(value) < 10 else '.3f'}}")
-    return value
 
 
 # --- six data sets ---------------------------------------------------------------------------
@@ -152,12 +142,6 @@ def makers(problem: Problem) -> dict:
     }
 
 
-def between(X: np.ndarray, n: int = 300) -> np.ndarray:
-    """Half way between random pairs of training inputs: where predictions are less sure."""
-    pairs = np.random.default_rng(14).integers(len(X), size=(2, n))
-    return X[pairs].mean(axis=0)
-
-
 def most_probable_errors(where, everywhere, truth) -> dict:
     """MAP is a point: it has neither ELBO nor widths."""
     V, seconds = timed(lambda: most_probable(where))
@@ -210,28 +194,7 @@ def importance(q) -> tuple[list[float], float | None]:
     return [float(arviz.psislw(one)[1]) for one in draws], log_evidence
 
 
-def timed(make):
-    """Return the result and the median processor time of three runs, of one that takes long."""
-    seconds = []
-    while len(seconds) < 3 and sum(seconds) < 2:
-        start = time.process_time()
-        result = make()
-        seconds.append(time.process_time() - start)
-    return result, float(np.median(seconds))
-
-
 # --- many problems ---------------------------------------------------------------------------
-
-
-def random_problem(rng: np.random.Generator, most: int = 200):
-    """Draw sizes, correlated inputs, and labels from the model with weights from its prior."""
-    N, D = int(rng.integers(15, most)), int(rng.integers(2, 7))
-    M = int(rng.integers(2, 11))
-    mixing = rng.standard_normal((M - 1, M - 1)) * rng.uniform(0.3, 2) / np.sqrt(M - 1)
-    X = np.column_stack([rng.standard_normal((N, M - 1)) @ mixing, np.ones(N)])
-    W = rng.standard_normal((M, D))
-    y = (X @ W + rng.gumbel(size=(N, D))).argmax(axis=1)
-    return X, y, D
 
 
 def many(n: int = 24) -> dict:
