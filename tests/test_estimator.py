@@ -692,10 +692,10 @@ def test_scales_of_coefficients_are_those_of_weighted_draws(labels):
 
 
 @pytest.mark.parametrize(
-    "options", [{"linear_response": False}, {"family": "mean-field"}, {"_most": 7}]
+    ("options", "most"), [({"linear_response": False}, 8), ({"family": "mean-field"}, 8), ({}, 7)]
 )
-def test_without_the_response_scales_are_those_of_q(options, monkeypatch):
-    monkeypatch.setattr("vilogit.estimator._RESPONSE", options.pop("_most", 8))
+def test_without_the_response_scales_are_those_of_q(options, most, monkeypatch):
+    monkeypatch.setattr("vilogit.estimator._RESPONSE", most)
     model = VariationalLogisticRegression(**options, fit_intercept=False).fit(IRIS, SPECIES)
     assert model.coef_scale_method_ == "q" and model.response_ is None
     np.testing.assert_array_equal(model.coef_scale_, model.posterior_.centred()[1].T)
