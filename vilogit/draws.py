@@ -42,13 +42,14 @@ class WeightedDraws:
     weight : ndarray, shape (n,)
         How much each counts; they sum to one.
     khat : float
-        Shape of the weights' tail: below 0.5 the central limit theorem holds for averages, above
-        0.7 they are not to be relied on.
+        Shape of the weights' tail, as far as these draws have reached it: above 0.7 averages are
+        not to be relied on.
     ess : float
         Effective size, ``1 / (weight**2).sum()``: of so many equal draws averages would be as
-        exact.
+        exact, where what is averaged does not hang together with the weights.
     log_evidence, log_evidence_error : float
-        Logarithm of the probability of the labels, in nats, and its Monte Carlo standard error.
+        Logarithm of the probability of the labels, in nats, by the weights before they are
+        smoothed, and its Monte Carlo standard error.
     """
 
     W: np.ndarray

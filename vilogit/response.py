@@ -24,8 +24,8 @@ _ACCURACY = 1e-4  # of the averages in the curvature: of widths, too
 class Response:
     """The Gaussian whose mean is the optimum's and whose covariance is its linear response.
 
-    It is about what the data determine: differences between classes. Its widths are closer to
-    the posterior's than those of q; its predictions need not be, so it makes none.
+    It is about what the data determine: differences between classes. Its widths are as a rule
+    closer to the posterior's than those of q; its predictions need not be, so it makes none.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Response:
         Parameters
         ----------
         X : array_like, shape (R, M)
-            Inputs; a row of the identity matrix asks for the weights of one feature.
+            Inputs, bias included; a row of the identity matrix asks for one feature's weights.
         contrasts : array_like, shape (D,) or (D, J), optional
             Coefficients of the classes, which sum to zero: ``[-1, 1, 0]`` is class 1 less class
             0. By default those that centre, one for each class.
@@ -141,7 +141,7 @@ def linear_response(
     Parameters
     ----------
     Z : ndarray, shape (N, K)
-        Inputs in axes with a standard normal prior.
+        Inputs of the fit, in axes with a standard normal prior.
     weight : ndarray, shape (N, 1), or None
         How often each row counts.
     location, width : ndarray, shape (K, D)
