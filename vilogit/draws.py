@@ -217,8 +217,9 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     cut, tail = weights[order[-size - 1]], order[-size:]
     scale, khat = pareto_fit(weights[tail] - cut)
     share = (np.arange(size) + 0.5) / size
-    # Quantiles, none above the largest weight.
-    weights[tail] = np.minimum(cut + scale * np.expm1(-khat * np.log1p(-share)) / khat, 1.0)
+    with np.errstate(over="ignore"):  # quantiles, none above the largest weight
+        quantiles = cut + scale * np.expm1(-khat * np.log1p(-share)) / khat
+    weights[tail] = np.minimum(quantiles, 1.0)
     return weights / weights.sum(), khat
 
 
@@ -229,7 +230,7 @@ def pareto_fit(x: np.ndarray) -> tuple[float, float]:
     Stephens, 2009); the shape is drawn a little to one half (Vehtari et al., 2024).
     """
     n, grid = len(x), 30 + int(np.sqrt(len(x)))
-    quartile = x[int(n / 4 + 0.5) - 1]
+    quartile = max(x[int(n / 4 + 0.5) - 1], 1e-300)  # numbers this small are zero beside the rest
     rate = 1 / x[-1] + (1 - np.sqrt(grid / (np.arange(grid) + 0.5))) / (3 * quartile)
     shape = np.log1p(-rate[:, None] * x).mean(axis=1)
     likelihood = n * (np.log(-rate / shape) - shape - 1)
