@@ -85,6 +85,7 @@ mutants: $(VENV)/.ready
 	$(BIN)/python -c '$(SITE)' > $$($(VENV)/mutmut/bin/python -c '$(SITE)')/project.pth
 	$(VENV)/mutmut/bin/pip install --quiet mutmut==3.8.1
 	$(if $(ARGS),,rm -rf mutants)
+	mkdir -p mutants/benchmarks  # where mutmut copies the sets to
 	$(VENV)/mutmut/bin/mutmut run $(ARGS)
 	$(BIN)/python tools/mutation_score.py
 
