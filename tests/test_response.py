@@ -283,3 +283,17 @@ def test_too_many_numbers_are_refused_before_anything_is_computed(monkeypatch):
 
 def test_repr_says_the_sizes():
     assert repr(given(2, 4, 3)) == "Response(M=3, D=4, K=2)"
+
+
+def test_what_no_data_tell_has_its_prior(toy):
+    X = np.column_stack([toy.X, np.zeros(len(toy.X))])
+    response = fit(X, toy.y, family="aligned", prior_precision=4.0).response(X)
+    assert_allclose(response.scale[3], np.sqrt(2 / 3 / 4), rtol=1e-9)
+    high = response.interval(0.9, [-1, 1, 0])[1][3]
+    assert_allclose(high, stats.norm.ppf(0.95) * np.sqrt(2 / 4), rtol=1e-9)
+
+
+def test_a_covariance_of_another_shape_is_refused(toy):
+    q = fit(toy.X, toy.y, family="aligned")
+    with pytest.raises(ValueError, match="inner has shape"):
+        q.with_covariance(np.eye(6))
