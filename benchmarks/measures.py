@@ -1,10 +1,18 @@
-"""What the studies of chapters 6 and 8 share: inputs, intervals, a clock, rounding."""
+"""What the studies of chapters 6 and 8 share: inputs, intervals, a clock, a file of results."""
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
 import time
+from pathlib import Path
 
 import numpy as np
+
+from vilogit.draws import weighted_quantiles
 
 
 def between(X: np.ndarray, n: int = 300) -> np.ndarray:
@@ -35,13 +43,9 @@ def central(
     if weight is None:
         low, high = np.quantile(values, [tails, 1 - tails], axis=0)
         return low, high
-    flat = values.reshape(len(values), -1)
-    order = np.argsort(flat, axis=0)
-    share = weight[order]
-    below = np.cumsum(share, axis=0) - share / 2
-    columns = zip(below.T, np.take_along_axis(flat, order, axis=0).T, strict=True)
-    ends = np.stack([np.interp([tails, 1 - tails], *column) for column in columns], axis=-1)
-    low, high = ends.reshape(2, len(tails), *values.shape[1:])
+    low, high = weighted_quantiles(values, weight, np.concatenate([tails, 1 - tails])).reshape(
+        2, len(tails), *values.shape[1:]
+    )
     return low, high
 
 
@@ -61,6 +65,25 @@ def timed(make):
         result = make()
         seconds.append(time.process_time() - start)
     return result, float(np.median(seconds))
+
+
+def stored(path: Path) -> dict:
+    """Read what has been found so far."""
+    return json.loads(path.read_text()) if path.exists() else {"sets": {}}
+
+
+def store(path: Path, packages: tuple[str, ...], new: dict) -> None:
+    """Add to what is stored; also when, where and with what."""
+    found = stored(path)
+    found["sets"] |= new.pop("sets", {})
+    found |= {
+        **new,
+        "date": datetime.date.today().isoformat(),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
+    }
+    path.write_text(json.dumps(rounded(found), indent=1, sort_keys=True) + "\n")
 
 
 def rounded(value):

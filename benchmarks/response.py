@@ -13,10 +13,6 @@ import os
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 import argparse
-import datetime
-import importlib.metadata
-import json
-import platform
 import time
 import warnings
 from pathlib import Path
@@ -26,11 +22,11 @@ import gaussians
 import numpy as np
 from gaussians import Freed, laplace, most_probable, seen
 from hmc import Run, hmc, log_evidence
-from measures import between, central, mass_between, rounded
+from measures import between, central, mass_between, store, stored
 from sets import Problem, random_problem, six_sets
 
 import vilogit
-from vilogit.draws import WeightedDraws, pareto_smoothed
+from vilogit.draws import WeightedDraws
 
 STORE = Path(__file__).with_name("response.json")
 PARTS = ("coverage", "sets", "costs", "random")
@@ -56,49 +52,22 @@ def main() -> None:
     options = parser.parse_args()
     if not options.print:
         if "coverage" in options.parts:
-            store({"coverage": coverage()})
+            store(STORE, PACKAGES, {"coverage": coverage()})
         for problem in six_sets():
             if problem.name in options.sets and {"sets", "costs"} & set(options.parts):
                 new = "sets" in options.parts
-                one = one_set(problem) if new else stored()["sets"][problem.name]
-                store({"sets": {problem.name: with_costs(one, costs(problem))}})
+                one = one_set(problem) if new else stored(STORE)["sets"][problem.name]
+                store(STORE, PACKAGES, {"sets": {problem.name: with_costs(one, costs(problem))}})
         if "random" in options.parts:
-            store({"random": random()})
-    show(stored())
-
-
-def stored() -> dict:
-    """Read what has been found so far."""
-    return json.loads(STORE.read_text()) if STORE.exists() else {"sets": {}}
-
-
-def store(new: dict) -> None:
-    """Add to what is stored; also when, where and with what."""
-    found = stored()
-    found["sets"] |= new.pop("sets", {})
-    found |= {
-        **new,
-        "date": datetime.date.today().isoformat(),
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-    STORE.write_text(json.dumps(rounded(found), indent=1, sort_keys=True) + "\n")
+            store(STORE, PACKAGES, {"random": random()})
+    show(stored(STORE))
 
 
 def weighed(q: Freed, n: int, seed: int) -> WeightedDraws:
     """Draws of a Gaussian itself, weighed by joint density over q."""
     log_weights = q.log_weights(n, np.random.default_rng(seed))
-    weight, khat = pareto_smoothed(log_weights)
-    raw = np.exp(log_weights - log_weights.max())
-    return WeightedDraws(
-        W=q.centred_draws(n, np.random.default_rng(seed)),  # the same seed, the same draws
-        weight=weight,
-        khat=khat,
-        ess=float(1 / np.sum(weight**2)),
-        log_evidence=float(log_weights.max() + np.log(raw.mean())),
-        log_evidence_error=float(raw.std(ddof=1) / np.sqrt(n) / raw.mean()),
-    )
+    W = q.centred_draws(n, np.random.default_rng(seed))  # the same seed, the same draws
+    return WeightedDraws.of(W, log_weights)
 
 
 # --- coverage --------------------------------------------------------------------------------
@@ -114,7 +83,7 @@ def coverage(n_sets: int = 400) -> dict:
         sets.append(one_coverage(data.X, data.y, D, new, i))
         if i % 50 == 49:
             print(i + 1, "sets", flush=True)
-            store({"coverage": of_all(sets)})
+            store(STORE, PACKAGES, {"coverage": of_all(sets)})
     return of_all(sets)
 
 

@@ -13,10 +13,6 @@ import os
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
 
 import argparse
-import datetime
-import importlib.metadata
-import json
-import platform
 import time
 import warnings
 from pathlib import Path
@@ -30,7 +26,7 @@ warnings.filterwarnings("ignore", module="arviz|numpyro|jax")
 import arviz
 import gaussians
 from gaussians import laplace, most_probable, seen
-from measures import between, rounded, timed
+from measures import between, store, stored, timed
 from reference import nuts
 from sets import Problem, random_problem, six_sets
 
@@ -63,29 +59,14 @@ def main() -> None:
             if part == "sets":
                 for problem in six_sets():
                     if problem.name in options.sets:
-                        store({"sets": {problem.name: one_set(problem)}})
+                        store(STORE, PACKAGES, {"sets": {problem.name: one_set(problem)}})
             else:
-                store({part: {"many": many, "coverage": coverage, "random": random}[part]()})
-    show(stored())
-
-
-def stored() -> dict:
-    """Read what has been found so far."""
-    return json.loads(STORE.read_text()) if STORE.exists() else {"sets": {}}
-
-
-def store(new: dict) -> None:
-    """Add to what is stored; also when, where and with what."""
-    found = stored()
-    found["sets"] |= new.pop("sets", {})
-    found |= {
-        **new,
-        "date": datetime.date.today().isoformat(),
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-    STORE.write_text(json.dumps(rounded(found), indent=1, sort_keys=True) + "\n")
+                store(
+                    STORE,
+                    PACKAGES,
+                    {part: {"many": many, "coverage": coverage, "random": random}[part]()},
+                )
+    show(stored(STORE))
 
 
 # --- six data sets ---------------------------------------------------------------------------
@@ -202,7 +183,7 @@ def many(n: int = 24) -> dict:
     rng, problems = np.random.default_rng(11), []
     for seed in range(n):
         problems.append(one_of_many(*random_problem(rng, 400), seed))
-        store({"many": {"problems": problems}})
+        store(STORE, PACKAGES, {"many": {"problems": problems}})
         print(len(problems), problems[-1], flush=True)
     return {"problems": problems}
 

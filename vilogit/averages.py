@@ -134,9 +134,14 @@ def expected_entropy(mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.
     :eq:`eq-entropy-split`.
     """
     log_sum_exp, probs, spread = expected_softmax(mean, var)
-    total = -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=1)
+    total = entropy(probs)
     average = log_sum_exp - np.sum(mean * probs + var * spread, axis=1)
     return total, np.clip(average, 0, total)
+
+
+def entropy(probs: np.ndarray) -> np.ndarray:
+    """Entropy of each row of probabilities, (N,), in nats."""
+    return -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=1)
 
 
 def averages(mean: np.ndarray, var: np.ndarray, accuracy: float, single: bool = True) -> Averages:

@@ -11,18 +11,20 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lgamma, log, pi
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .averages import entropy
 from .contrasts import check_contrasts, contrast_basis, with_prior
 from .posterior import for_arviz
 from .response import Response
 from .softmax import log_softmax
 
 _HEAVIER = 4  # degrees of freedom of the proposal, above its dimension
-_FEWEST = 100  # draws: fewer have no tail to speak of
+FEWEST = 100  # draws: fewer have no tail to speak of
 _TAIL, _TAIL_ROOT = 0.2, 3.0  # largest share and root of the draws that are smoothed
 _RELIABLE, _ENOUGH = 0.7, 400  # k-hat at most, effective draws at least
 _IN_CACHE = 100_000  # logits of one class that are looked at together
@@ -59,6 +61,16 @@ class WeightedDraws:
     log_evidence: float
     log_evidence_error: float
 
+    @classmethod
+    def of(cls, W: np.ndarray, log_weights: np.ndarray) -> Self:
+        """Weigh draws, (n, M, D), by joint density over proposal, (n,), in logarithms."""
+        weight, khat = pareto_smoothed(log_weights)
+        top = log_weights.max()
+        raw = np.exp(log_weights - top)
+        error = raw.std(ddof=1) / np.sqrt(len(raw)) / raw.mean()
+        ess = float(1 / np.sum(weight**2))
+        return cls(W, weight, khat, ess, float(top + log(raw.mean())), float(error))
+
     def __repr__(self) -> str:
         n, M, D = self.W.shape
         return f"WeightedDraws({n=}, {M=}, {D=}, khat={self.khat:.2f}, ess={self.ess:.0f})"
@@ -81,36 +93,20 @@ class WeightedDraws:
         """Return ends of central intervals, weighted quantiles; all else as `Response.interval`."""
         tail = (1 - checks.level(level)) / 2
         values = self.W @ check_contrasts(contrasts, self.W.shape[2])
-        flat = values.reshape(len(values), -1)
-        order = np.argsort(flat, axis=0)
-        share = self.weight[order]
-        below = np.cumsum(share, axis=0) - share / 2
-        ends = [
-            np.interp([tail, 1 - tail], of_one, one[rank])
-            for of_one, one, rank in zip(below.T, flat.T, order.T, strict=True)
-        ]
-        low, high = np.reshape(ends, (*values.shape[1:], 2)).T.swapaxes(1, -1)
+        low, high = weighted_quantiles(values, self.weight, np.array([tail, 1 - tail]))
         return low, high
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Class probabilities averaged over the draws, shape (N, D).
 
-        Parameters
-        ----------
-        X : array_like, shape (N, M)
-            Inputs, bias included.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `X` is not a finite real array with M columns.
+        Parameters and errors are those of `Posterior.predict_proba`.
         """
         return self._averages(X)[0]
 
     def uncertainty(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Split the entropy of each prediction; see `Posterior.uncertainty`."""
         probs, aleatoric = self._averages(X)
-        total = -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=1)
+        total = entropy(probs)
         aleatoric = np.minimum(aleatoric, total)
         return total, aleatoric, total - aleatoric
 
@@ -182,17 +178,36 @@ def weighted_draws(
     log_proposal = lgamma((freedom + d) / 2) - lgamma(freedom / 2) - d / 2 * log(freedom * pi)
     log_proposal -= np.log(np.diag(root)).sum()
     log_proposal = log_proposal - (freedom + d) / 2 * np.log1p(np.sum(noise**2, axis=1) / freedom)
-    log_weights = log_joint - log_proposal
-    smooth, khat = pareto_smoothed(log_weights)
-    ess = 1 / np.sum(smooth**2)
-    _warn(khat, ess, n)
-    raw = np.exp(log_weights - log_weights.max())
-    return WeightedDraws(
-        W=with_prior(contrasts @ basis.T, response.axes, response.prior_precision, rng),
-        weight=smooth, khat=khat, ess=float(ess),
-        log_evidence=float(log_weights.max() + log(raw.mean())),
-        log_evidence_error=float(raw.std(ddof=1) / np.sqrt(n) / raw.mean()),
-    )  # fmt: skip
+    W = with_prior(contrasts @ basis.T, response.axes, response.prior_precision, rng)
+    draws = WeightedDraws.of(W, log_joint - log_proposal)
+    _warn(draws.khat, draws.ess, n)
+    return draws
+
+
+def weighted_quantiles(values: np.ndarray, weight: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Quantiles of draws that count unequally.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, ...)
+        Draws.
+    weight : ndarray, shape (n,)
+        How much each counts; they sum to one.
+    shares : ndarray, shape (q,)
+        Probabilities below the quantiles.
+
+    Returns
+    -------
+    ndarray, shape (q, ...)
+        Half of a draw's weight lies below its value; in between they are interpolated.
+    """
+    flat = values.reshape(len(values), -1)
+    order = np.argsort(flat, axis=0)
+    share = weight[order]
+    below = np.cumsum(share, axis=0) - share / 2
+    columns = zip(below.T, np.take_along_axis(flat, order, axis=0).T, strict=True)
+    ends = np.stack([np.interp(shares, *column) for column in columns], axis=-1)
+    return ends.reshape(len(shares), *values.shape[1:])
 
 
 def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import checks
+from .averages import entropy
 from .bound import Bound, Metric, Point, PrincipalBound
 from .contrasts import contrast_basis, unseen_square, unseen_variance, with_prior
 from .correlated import Correlated, correlated_averages, finest_accuracy
@@ -117,7 +118,7 @@ class FullRankPosterior(Posterior):
         if self._two():
             return super().uncertainty(X)
         mean, cov, (log_sum_exp, probs, jacobian) = self._averages(X)
-        total = -np.sum(probs * np.log(np.maximum(probs, 1e-300)), axis=1)
+        total = entropy(probs)
         # Stein's lemma: on average a contrast times a probability is the product of averages
         # and the covariance times the Jacobian.
         average = log_sum_exp - np.sum(mean * (probs @ self._basis), axis=1)

@@ -47,7 +47,7 @@ def pair_averages(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Pairs:
 def _over_scores(mean: np.ndarray, var: np.ndarray, accuracy: float) -> Pairs:
     """Integrate over the highest score: each derivative touches one cdf, :eq:`eq-pair-slopes`."""
     mean = mean - mean.max(axis=1, keepdims=True)
-    scale = known(mean, var, 0)
+    scale = known(mean, var)
     digits = np.log(scale.max(initial=1.0) / accuracy) + 1
     _, start, below, (first, second, third) = hazards(mean, scale, digits, 3)
     one = np.eye(mean.shape[1])

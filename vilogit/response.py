@@ -52,7 +52,8 @@ class Response:
     @property
     def mean(self) -> np.ndarray:
         """Means of the centred weights, each less its row's mean over the classes, (M, D)."""
-        return self.moments(np.eye(len(self.axes)))[0]
+        mean = self.axes @ self.location
+        return mean - mean.mean(axis=1, keepdims=True)
 
     @property
     def scale(self) -> np.ndarray:

@@ -40,7 +40,7 @@ def race_of_wide(mean: np.ndarray, var: np.ndarray, width: float, accuracy: floa
     # In single precision a stretch might be lost to the rounding of a score.
     mean, var = mean.astype(np.float64, copy=False), var.astype(np.float64, copy=False)
     digits = min(np.log(width / accuracy) + 1, _DIGITS)
-    top, first, below, (hazard,) = hazards(mean, known(mean, var, 0), digits, 1)
+    top, first, below, (hazard,) = hazards(mean, known(mean, var), digits, 1)
     # A class brings the share hazard / total to the slope of the product of all cdfs.
     share = below[:, :, None] * hazard
     others = hazard.sum(axis=2, keepdims=True) - hazard
@@ -126,9 +126,9 @@ def _gauss(center: np.ndarray, pace: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return nodes, vectors[0] ** 2
 
 
-def known(mean: np.ndarray, var: np.ndarray, least: float) -> np.ndarray:
+def known(mean: np.ndarray, var: np.ndarray) -> np.ndarray:
     """Return standard deviations such that no score within reach is lost to rounding."""
-    return np.maximum(np.sqrt(var), least + _ROUNDED * np.abs(mean))
+    return np.maximum(np.sqrt(var), _ROUNDED * np.abs(mean))
 
 
 def _n_nodes(scale: float, digits: float) -> int:
